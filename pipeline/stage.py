@@ -1,0 +1,247 @@
+"""What a stage is and what it is handed. Knows nothing of Celery, databases, buckets or HTTP.
+
+A stage is one file under `pipeline/stages/` that ends in `STAGE = Stage(...)`; `discover` finds it. Stages meet
+the outside only through the small Protocols declared here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID
+
+from pipeline.run import Step
+
+Json = Any
+"""Whatever `json.dumps` takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A file that a step made and that has been stored: `key` in the staging bucket, `size` in bytes, hex `sha256`.
+
+    `role` says what it is for: `canonical`, `variant`, `manifest`, `sample`, `evidence`. `meta` travels with it.
+    """
+
+    name: str
+    role: str
+    key: str
+    sha256: str
+    size: int
+    media_type: str = "application/octet-stream"
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A file that a stage leaves in its scratch folder, to be stored under the attempt's key when the step passes."""
+
+    path: Path
+    role: str
+    media_type: str = "application/octet-stream"
+    meta: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What a stage learned (`facts`, JSON) and made (`files`, in its scratch folder)."""
+
+    facts: Mapping[str, Json] = field(default_factory=dict)
+    files: Sequence[Made] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """What an earlier step of the same run reported."""
+
+    facts: Mapping[str, Json]
+    files: Sequence[File]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """What was uploaded and declared for one version; `declared` holds the form's fields as parsed JSON.
+
+    Keys of `declared` used by stages: `input_shape` (list of int, -1 or null for dynamic, or name → list), `classes`
+    (list of str), `config` (object), `framework`, `model_type`.
+    """
+
+    version_id: UUID
+    model: str
+    version: str
+    format: str
+    filename: str
+    size: int
+    sha256: str
+    declared: Mapping[str, Json]
+
+
+class Scanner(Protocol):
+    """An antivirus daemon. Raises `Unavailable` when it could not look."""
+
+    def scan(self, path: Path) -> AntivirusVerdict: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AntivirusVerdict:
+    """`threat` names what was recognised; `complete` is False when a limit kept the daemon from seeing every byte."""
+
+    threat: str | None
+    complete: bool
+    engine: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one sandbox child may use. `wall` and `cpu` in seconds; `memory`, `file_size` in bytes."""
+
+    wall: float = 300.0
+    cpu: int = 600
+    memory: int = 8 << 30
+    file_size: int = 4 << 30
+    open_files: int = 256
+    answer: int = 16 << 20
+
+
+class Child(Protocol):
+    """A locked-down process that runs our functions over untrusted bytes, one call after the other."""
+
+    def call(self, function: str, /, *, wall: float | None = None, **arguments: Json) -> Json:
+        """Run `function` ("package.module:name") in the child and return its JSON answer.
+
+        Paths travel as strings. `Rejected` raised in the child is raised again here; a child that crashes, runs out
+        of time or memory raises `Rejected` (codes `crashed`, `time_limit`, `memory_limit`, `answer_invalid`).
+        """
+        ...
+
+    @property
+    def peak_memory(self) -> int:
+        """Highest resident set so far, bytes."""
+        ...
+
+
+class Sandbox(Protocol):
+    """Starts children. Raises `Unavailable("sandbox_unavailable", …)` where this machine cannot lock one down."""
+
+    def open(self, *, read: Sequence[Path], scratch: Path, limits: Limits = ...) -> SandboxSession:
+        """A child that may read the files and folders of `read` and write only inside `scratch`."""
+        ...
+
+
+class SandboxSession(Protocol):
+    def __enter__(self) -> Child: ...
+    def __exit__(self, *exception: object) -> None: ...
+
+
+class Context(Protocol):
+    """All that a stage may touch."""
+
+    @property
+    def upload(self) -> Upload: ...
+    @property
+    def model(self) -> Path:
+        """The uploaded file, read-only, its digest checked after download; its name ends in the uploaded suffix."""
+        ...
+
+    @property
+    def side_files(self) -> Mapping[str, Path]:
+        """Side files by role: `config`, `requirements`, `calibration`, `card`."""
+        ...
+
+    @property
+    def scratch(self) -> Path:
+        """An empty folder that is this attempt's own and vanishes with it."""
+        ...
+
+    @property
+    def earlier(self) -> Mapping[str, Passage]:
+        """Reports of the steps that passed before this one, by stage."""
+        ...
+
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def scanner(self) -> Scanner | None:
+        """None only where development mode runs without an antivirus daemon."""
+        ...
+
+    @property
+    def sandbox(self) -> Sandbox: ...
+    @property
+    def options(self) -> Mapping[str, Json]:
+        """Deployment settings of this stage (e.g. `benchmark_timeout`, seconds)."""
+        ...
+
+    @property
+    def publisher(self) -> Publisher: ...
+
+    def fetch(self, file: File) -> Path:
+        """A local, digest-checked copy of a file that an earlier step made."""
+        ...
+
+    def log(self, text: str) -> None:
+        """One line for the people who watch this step."""
+        ...
+
+
+class Publisher(Protocol):
+    """Copies staged bytes into the registry bucket under keys that name their digest."""
+
+    def publish(self, file: File) -> str:
+        """Copy, read back, compare the SHA-256 and return the key. Doing it twice is doing it once."""
+        ...
+
+    def keep_original(self) -> str:
+        """Move nothing, copy the uploaded bytes to quarantine storage under their digest; return the key."""
+        ...
+
+    def write(self, name: str, content: bytes, media_type: str) -> File:
+        """Store a small document of ours in the registry bucket under its digest."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A thing that can be done to a version.
+
+    `queue` is the Celery queue; `after` names the stages it follows when they are in the plan; `max_attempts` counts
+    tries of a step that broke; `time_limit` is the wall time of one attempt in seconds; `servable_only` keeps it out of
+    plans for formats that cannot be served.
+    """
+
+    name: str
+    run: Callable[[Context], Report]
+    queue: str = "cpu"
+    after: tuple[str, ...] = ()
+    max_attempts: int = 3
+    time_limit: int = 900
+    servable_only: bool = False
+
+    def step(self) -> Step:
+        return Step(stage=self.name, queue=self.queue, max_attempts=self.max_attempts, time_limit=self.time_limit)
+
+
+def discover(packages: Iterable[str] = ("pipeline.stages",)) -> tuple[Stage, ...]:
+    """Every stage found in the packages, each after the stages it names; ties in alphabetical order."""
+    found: dict[str, Stage] = {}
+    for package in packages:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+            stage = getattr(importlib.import_module(f"{package}.{module.name}"), "STAGE", None)
+            if not isinstance(stage, Stage):
+                raise TypeError(f"{package}/{module.name}.py must end in STAGE = Stage(...)")
+            if stage.name in found:
+                raise TypeError(f"two files declare the stage {stage.name!r}")
+            found[stage.name] = stage
+    ordered: list[Stage] = []
+    waiting = sorted(found)
+    while waiting:
+        ready = next((name for name in waiting if not set(found[name].after) & set(waiting)), None)
+        if ready is None:
+            raise TypeError(f"stages wait for each other: {', '.join(waiting)}")
+        waiting.remove(ready)
+        ordered.append(found[ready])
+    return tuple(ordered)
