@@ -1,0 +1,145 @@
+"""The one door through which a run changes: lock, decide, save. State, event and outbox together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.orm import Session
+
+from pipeline import store
+from pipeline.errors import SlipwayError
+from pipeline.run import (
+    AttemptSignal,
+    Broke,
+    Cancel,
+    Claimed,
+    Cleanup,
+    Effect,
+    Passed,
+    Publish,
+    Refused,
+    Retry,
+    Ring,
+    Run,
+    Signal,
+    Step,
+    advance,
+)
+from pipeline.run import submit as first_state
+from registry import store as registry
+from registry.store import Artifact, Viewer
+
+WORKER_LOST = "worker_lost"
+
+
+def submit(session: Session, *, version_id: UUID, owner_id: UUID, plan: Sequence[Step]) -> Run:
+    """A new run for a version, its first step ringing."""
+    run, effects = first_state(uuid4(), tuple(plan))
+    store.create(session, run, version_id=version_id, owner_id=owner_id)
+    _follow(session, run, "submitted", effects, data={})
+    return run
+
+
+def send(session: Session, run_id: UUID, signal: Signal, *, viewer: Viewer | None = None) -> Run:
+    """Apply one signal to one run, with everything that follows from it, or nothing.
+
+    Raises `NotFound` (also for a run that is not the viewer's), `Stale`, `IllegalTransition`.
+    """
+    before = store.load(session, run_id, viewer=viewer, lock=True)
+    after, effects = advance(before, signal)
+    match signal:
+        case Claimed(worker=worker, lease=lease):
+            store.save(session, before, after, worker=worker, lease=lease)
+        case Passed(report=report) | Refused(report=report):
+            store.save(session, before, after, report=dict(report))
+            _judge(session, run_id, report)
+        case _:
+            store.save(session, before, after)
+    _follow(session, after, type(signal).__name__.lower(), effects, data=_data(before, signal))
+    return after
+
+
+def sweep(session: Session, *, ring_again: float, broker_forgot: bool = False, limit: int = 100) -> int:
+    """Bring back what a dead process left: attempts without a lease, doorbells that nobody heard. How many were found."""
+    found = 0
+    for run_id in store.lost(session, limit):
+        step = store.load(session, run_id).step
+        signal = Broke(stage=step.stage, attempt=step.attempt, code=WORKER_LOST, detail="The worker was not heard of again.")
+        send(session, run_id, signal)
+        found += 1
+    for run_id in store.unheard(session, ring_again, limit, at_once=broker_forgot):
+        step = store.load(session, run_id).step
+        _ring(session, run_id, Ring(stage=step.stage, queue=step.queue, attempt=step.attempt))
+        found += 1
+    return found
+
+
+def expire(session: Session, *, retention: float, limit: int = 100) -> int:
+    """Have the staged bytes of old failed and cancelled runs removed. How many there were."""
+    old = store.expired(session, retention, limit)
+    for run_id in old:
+        store.post(session, run_id, "cleanup", {})
+    return len(old)
+
+
+def _follow(session: Session, run: Run, kind: str, effects: Sequence[Effect], data: dict[str, Any]) -> None:
+    store.add_event(
+        session,
+        run,
+        kind,
+        {
+            "status": run.status,
+            "stage": run.step.stage,
+            "attempt": run.attempt,
+            "code": run.code,
+            "detail": run.detail,
+            "terminal": run.status.terminal,
+            **data,
+        },
+    )
+    for effect in effects:
+        match effect:
+            case Ring():
+                _ring(session, run.id, effect)
+            case Publish():
+                _publish(session, run.id)
+            case Cleanup():
+                store.post(session, run.id, "cleanup", {})
+
+
+def _data(before: Run, signal: Signal) -> dict[str, Any]:
+    """What the event says of the attempt that the signal was about, not of the one that follows."""
+    match signal:
+        case AttemptSignal(stage=stage, attempt=attempt):
+            about: dict[str, Any] = {"stage": stage, "attempt": attempt}
+        case Cancel() | Retry():
+            about = {"stage": before.step.stage, "attempt": before.attempt}
+    match signal:
+        case Broke(code=code, detail=detail) | Refused(code=code, detail=detail):
+            about |= {"code": code, "detail": detail}
+        case Claimed(worker=worker):
+            about |= {"worker": worker}
+    return about
+
+
+def _ring(session: Session, run_id: UUID, ring: Ring) -> None:
+    body = {"stage": ring.stage, "queue": ring.queue, "attempt": ring.attempt}
+    store.post(session, run_id, "ring", body, delay=ring.delay)
+
+
+def _judge(session: Session, run_id: UUID, report: Mapping[str, Any]) -> None:
+    """A report that carries a verdict decides whether the version may be downloaded and served."""
+    verdict = report.get("facts", {}).get("verdict")
+    if verdict is not None:
+        registry.judge(session, store.version_of(session, run_id), verdict)
+
+
+def _publish(session: Session, run_id: UUID) -> None:
+    """The last report names what was copied into the registry; now it becomes visible."""
+    *_, last = store.reports(session, run_id).values()
+    published = last["facts"].get("published")
+    if published is None:
+        raise SlipwayError("nothing_published", "The last step of a plan must report what it published.")
+    registry.publish(session, store.version_of(session, run_id), [Artifact(**entry) for entry in published])

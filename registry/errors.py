@@ -1,0 +1,18 @@
+"""What the registry refuses. Codes are stable; the edge maps the classes to HTTP."""
+
+
+class RegistryError(Exception):
+    """An error with a stable `code` and a message for the person who must act."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Missing(RegistryError):
+    """Nothing there, or nothing that the asker may know of: the two look the same."""
+
+
+class Taken(RegistryError):
+    """It exists already."""

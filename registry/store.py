@@ -1,0 +1,281 @@
+"""Models, versions and their artifacts as rows. Every read names its viewer: what is not theirs does not exist.
+
+Nobody commits here; the edge owns the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, or_, select, true, tuple_, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from registry.errors import Missing, Taken
+from registry.tables import artifacts, models, users, versions
+from registry.versions import Bump, following, normalise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Viewer:
+    """Who asks. An admin sees everything, others what they own and what is public."""
+
+    user_id: UUID
+    admin: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """What a new version is made of. `declared` is the form as JSON, `side_files` role → {name, key, sha256, size}."""
+
+    owner_id: UUID
+    model: str
+    version: str | None
+    bump: Bump
+    format: str
+    servable: bool
+    filename: str
+    size: int
+    sha256: str
+    staging_key: str
+    declared: Mapping[str, Any]
+    side_files: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """One stored file of a version, in the registry bucket under `key`."""
+
+    name: str
+    role: str
+    key: str
+    sha256: str
+    size: int
+    media_type: str
+    meta: Mapping[str, Any]
+    created_at: datetime | None = None
+
+
+def add_version(session: Session, intake: Intake) -> Row[Any]:
+    """The version's row; its model is made on first use.
+
+    The model's row is locked, so two uploads at once get two ordinals. Raises `Taken("version_exists")`, `ValueError`
+    for a version that is none.
+    """
+    declared = intake.declared
+    session.execute(
+        upsert(models)
+        .values(
+            owner_id=intake.owner_id,
+            name=intake.model,
+            description=declared.get("description") or "",
+            model_type=declared.get("model_type"),
+            framework=declared.get("framework"),
+            licence=declared.get("licence"),
+            tags=declared.get("tags") or [],
+        )
+        .on_conflict_do_nothing()
+    )
+    model_id = session.execute(
+        select(models.c.id).where(models.c.owner_id == intake.owner_id, models.c.name == intake.model).with_for_update()
+    ).scalar_one()
+    taken = session.execute(
+        select(versions.c.version, versions.c.ordinal).where(versions.c.model_id == model_id)
+    ).all()
+    version = normalise(intake.version) if intake.version else following((row.version for row in taken), intake.bump)
+    try:
+        with session.begin_nested():
+            row = session.execute(
+                insert(versions)
+                .values(
+                    model_id=model_id,
+                    ordinal=max((row.ordinal for row in taken), default=0) + 1,
+                    version=version,
+                    format=intake.format,
+                    servable=intake.servable,
+                    filename=intake.filename,
+                    size=intake.size,
+                    sha256=intake.sha256,
+                    staging_key=intake.staging_key,
+                    declared=dict(declared),
+                    side_files=dict(intake.side_files),
+                    uploaded_by=intake.owner_id,
+                )
+                .returning(versions)
+            ).one()
+    except IntegrityError as error:
+        raise Taken("version_exists", f"{intake.model} has a version {version} already; versions never change.") from error
+    session.execute(update(models).where(models.c.id == model_id).values(updated_at=func.now()))
+    return row
+
+
+def publish(session: Session, version_id: UUID, published: Iterable[Artifact]) -> None:
+    """Make a version and its artifacts visible. Doing it twice is doing it once."""
+    for artifact in published:
+        session.execute(
+            upsert(artifacts)
+            .values(
+                version_id=version_id,
+                name=artifact.name,
+                role=artifact.role,
+                key=artifact.key,
+                sha256=artifact.sha256,
+                size=artifact.size,
+                media_type=artifact.media_type,
+                meta=dict(artifact.meta),
+            )
+            .on_conflict_do_nothing()
+        )
+    session.execute(
+        update(versions)
+        .where(versions.c.id == version_id, versions.c.published_at.is_(None))
+        .values(published_at=func.now(), status="approved")
+    )
+
+
+def judge(session: Session, version_id: UUID, verdict: str) -> None:
+    """Remember what the scan said: `clean`, `malicious` or `unknown`."""
+    session.execute(update(versions).where(versions.c.id == version_id).values(verdict=verdict))
+
+
+def keep_original(session: Session, version_id: UUID, key: str) -> None:
+    """Remember where the uploaded bytes rest in quarantine storage."""
+    session.execute(update(versions).where(versions.c.id == version_id).values(original_key=key))
+
+
+def upload(session: Session, version_id: UUID) -> Row[Any]:
+    """A version with its model's name, for the pipeline (which sees everything)."""
+    return session.execute(
+        select(versions, models.c.name.label("model")).join(models, models.c.id == versions.c.model_id).where(
+            versions.c.id == version_id
+        )
+    ).one()
+
+
+def staged(session: Session, keys: Sequence[str]) -> set[str]:
+    """Which of these staging keys belong to a version."""
+    return set(session.execute(select(versions.c.staging_key).where(versions.c.staging_key.in_(keys))).scalars())
+
+
+def find_model(session: Session, viewer: Viewer, reference: str) -> Row[Any]:
+    """A model by id, or by name among the viewer's own. Raises `Missing`."""
+    row = session.execute(_models(viewer).where(_named(viewer, reference))).one_or_none()
+    if row is None:
+        raise Missing("model_not_found", f"You have no model {reference!r}.")
+    return row
+
+
+def list_models(
+    session: Session,
+    viewer: Viewer,
+    *,
+    search: str | None = None,
+    model_type: str | None = None,
+    framework: str | None = None,
+    after: tuple[datetime, UUID] | None = None,
+    offset: int = 0,
+    limit: int = 20,
+) -> list[Row[Any]]:
+    """Newest first; `after` is the (created_at, id) of the last one seen."""
+    query = _models(viewer).where(*_filters(search, model_type, framework))
+    if after is not None:
+        query = query.where(tuple_(models.c.created_at, models.c.id) < after)
+    query = query.order_by(models.c.created_at.desc(), models.c.id.desc()).offset(offset).limit(limit)
+    return list(session.execute(query))
+
+
+def count_models(
+    session: Session,
+    viewer: Viewer,
+    *,
+    search: str | None = None,
+    model_type: str | None = None,
+    framework: str | None = None,
+) -> int:
+    counted = _models(viewer).where(*_filters(search, model_type, framework)).subquery()
+    return session.execute(select(func.count()).select_from(counted)).scalar_one()
+
+
+def latest_versions(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
+    """The newest version of each model that has one."""
+    rows = session.execute(
+        select(versions)
+        .distinct(versions.c.model_id)
+        .where(versions.c.model_id.in_(model_ids))
+        .order_by(versions.c.model_id, versions.c.ordinal.desc())
+    )
+    return {row.model_id: row for row in rows}
+
+
+def list_versions(session: Session, model_id: UUID) -> list[Row[Any]]:
+    """Newest first. The caller has found the model, so may see its versions."""
+    return list(
+        session.execute(select(versions).where(versions.c.model_id == model_id).order_by(versions.c.ordinal.desc()))
+    )
+
+
+def find_version(session: Session, model_id: UUID, reference: str) -> Row[Any]:
+    """A version by SemVer (short forms too), ordinal, or `latest`. Raises `Missing`."""
+    query = select(versions).where(versions.c.model_id == model_id)
+    if reference == "latest":
+        row = session.execute(query.order_by(versions.c.ordinal.desc()).limit(1)).one_or_none()
+    else:
+        try:
+            same: ColumnElement[bool] = versions.c.version == normalise(reference)
+        except ValueError as error:
+            raise Missing("version_not_found", f"{error}.") from error
+        ordinal = int(reference) if reference.isdecimal() and len(reference) < 10 else 0
+        by_ordinal = versions.c.ordinal == ordinal
+        row = session.execute(query.where(or_(same, by_ordinal)).order_by(by_ordinal.desc()).limit(1)).one_or_none()
+    if row is None:
+        raise Missing("version_not_found", f"This model has no version {reference!r}.")
+    return row
+
+
+def list_artifacts(session: Session, version_id: UUID) -> list[Artifact]:
+    rows = session.execute(
+        select(artifacts).where(artifacts.c.version_id == version_id).order_by(artifacts.c.role, artifacts.c.name)
+    )
+    return [
+        Artifact(
+            name=row.name,
+            role=row.role,
+            key=row.key,
+            sha256=row.sha256,
+            size=row.size,
+            media_type=row.media_type,
+            meta=row.meta,
+            created_at=row.created_at,
+        )
+        for row in rows
+    ]
+
+
+def _models(viewer: Viewer) -> Select[Any]:
+    visible = true() if viewer.admin else or_(models.c.owner_id == viewer.user_id, models.c.visibility == "public")
+    return select(models, users.c.username.label("owner")).join(users, users.c.id == models.c.owner_id).where(visible)
+
+
+def _named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
+    try:
+        return models.c.id == UUID(reference)
+    except ValueError:
+        return and_(models.c.name == reference, models.c.owner_id == viewer.user_id)
+
+
+def _filters(search: str | None, model_type: str | None, framework: str | None) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if search:
+        found.append(
+            or_(models.c.name.icontains(search, autoescape=True), models.c.description.icontains(search, autoescape=True))
+        )
+    if model_type:
+        found.append(models.c.model_type == model_type)
+    if framework:
+        found.append(models.c.framework == framework)
+    return found

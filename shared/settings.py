@@ -1,0 +1,76 @@
+"""Every setting of every process, read from the environment. Only composition roots (`main()`) look here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class DatabaseSettings(BaseSettings):
+    """What a process needs that only touches the database, such as a migration."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore")
+
+    database_url: SecretStr
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database URL with psycopg 3 named as the driver."""
+        return "postgresql+psycopg://" + self.database_url.get_secret_value().split("://", 1)[1]
+
+
+class Settings(DatabaseSettings):
+    """Names are the environment's variables in lower case. Sizes in bytes, times in seconds."""
+
+    environment: Literal["development", "production"] = "production"
+    slipway_home: Path = Path(".slipway")
+    slipway_host: str = "127.0.0.1"
+    slipway_port: int = 8000
+    log_format: Literal["json", "text"] = "json"
+    log_level: str = "INFO"
+
+    database_pool_size: int = Field(default=20, ge=1)
+    redis_url: SecretStr
+    s3_endpoint_url: str | None = None
+    s3_public_endpoint_url: str | None = None
+    s3_access_key: SecretStr
+    s3_secret_key: SecretStr
+    s3_region: str = "us-east-1"
+    s3_bucket_prefix: str = "slipway"
+    clamd_url: str | None = None
+
+    jwt_secret: SecretStr = SecretStr("")
+    jwt_lifetime: int = 3600
+    download_lifetime: int = 300
+
+    max_upload_size: int = 500 * 1024 * 1024
+    max_side_file_size: int = 16 * 1024 * 1024
+    upload_rate_limit: int = Field(default=5, description="uploads per user and hour")
+    upload_timeout: int = Field(default=3600, description="the longest one upload request may last")
+    upload_expiry: int = Field(default=7200, description="age at which staged bytes without a run are swept")
+    run_retention: int = Field(default=7 * 86400, description="how long a failed or cancelled run can be retried")
+
+    stage_packages: tuple[str, ...] = ("pipeline.stages",)
+    lease: float = Field(default=15.0, gt=0, description="a silent worker loses its attempt after this time")
+    sweep_interval: float = 3.0
+    ring_again: float = Field(default=30.0, description="first pause before a queued attempt is rung again; doubles")
+    benchmark_timeout: int = 300
+    benchmark_rounds: int = 15
+
+    flower_port: int = 5555
+    flower_user: str = "slipway"
+    flower_password: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def _refuse_unsafe_production(self) -> Settings:
+        if self.upload_expiry <= self.upload_timeout:
+            raise ValueError("UPLOAD_EXPIRY must exceed UPLOAD_TIMEOUT, or the sweep would take a running upload's bytes")
+        if self.environment == "production" and self.clamd_url is None:
+            raise ValueError("CLAMD_URL is required in production: nothing may pass unscanned (ENVIRONMENT=development runs without)")
+        return self
+
+    def bucket(self, room: Literal["staging", "registry", "quarantine"]) -> str:
+        return f"{self.s3_bucket_prefix}-{room}"
