@@ -125,7 +125,12 @@ def _data(before: Run, signal: Signal) -> dict[str, Any]:
 
 
 def _ring(session: Session, run_id: UUID, ring: Ring) -> None:
-    body = {"stage": ring.stage, "queue": ring.queue, "attempt": ring.attempt}
+    body = {
+        "stage": ring.stage,
+        "queue": ring.queue,
+        "attempt": ring.attempt,
+        "model": store.label(session, run_id),
+    }
     store.post(session, run_id, "ring", body, delay=ring.delay)
 
 

@@ -123,6 +123,10 @@ class Child(Protocol):
         """Highest resident set so far, bytes."""
         ...
 
+    def kill(self) -> None:
+        """End the child now; may be called from another thread. A call under way raises `Unavailable`."""
+        ...
+
 
 class Sandbox(Protocol):
     """Starts children. Raises `Unavailable("sandbox_unavailable", …)` where this machine cannot lock one down."""
@@ -189,14 +193,10 @@ class Context(Protocol):
 
 
 class Publisher(Protocol):
-    """Copies staged bytes into the registry bucket under keys that name their digest."""
+    """Puts bytes into the registry bucket under keys that name their digest, so that no key is ever written twice."""
 
     def publish(self, file: File) -> str:
         """Copy, read back, compare the SHA-256 and return the key. Doing it twice is doing it once."""
-        ...
-
-    def keep_original(self) -> str:
-        """Move nothing, copy the uploaded bytes to quarantine storage under their digest; return the key."""
         ...
 
     def write(self, name: str, content: bytes, media_type: str) -> File:

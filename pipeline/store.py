@@ -242,6 +242,17 @@ def version_of(session: Session, run_id: UUID) -> UUID:
     return version_id
 
 
+def label(session: Session, run_id: UUID) -> str:
+    """`model@version`, for people who watch queues."""
+    row = session.execute(
+        select(models.c.name, versions.c.version)
+        .join(versions, versions.c.model_id == models.c.id)
+        .join(runs, runs.c.version_id == versions.c.id)
+        .where(runs.c.id == run_id)
+    ).one()
+    return f"{row.name}@{row.version}"
+
+
 def reports(session: Session, run_id: UUID) -> dict[str, Any]:
     """What the passed steps reported, by stage, in the plan's order."""
     rows = session.execute(

@@ -143,9 +143,11 @@ def judge(session: Session, version_id: UUID, verdict: str) -> None:
     session.execute(update(versions).where(versions.c.id == version_id).values(verdict=verdict))
 
 
-def keep_original(session: Session, version_id: UUID, key: str) -> None:
+def keep_original(session: Session, version_id: UUID, key: str, side_files: Mapping[str, Any]) -> None:
     """Remember where the uploaded bytes rest in quarantine storage."""
-    session.execute(update(versions).where(versions.c.id == version_id).values(original_key=key))
+    session.execute(
+        update(versions).where(versions.c.id == version_id).values(original_key=key, side_files=dict(side_files))
+    )
 
 
 def upload(session: Session, version_id: UUID) -> Row[Any]:

@@ -1,0 +1,118 @@
+"""Let a version into the registry: gates over the evidence, digests checked, a manifest, and only then visible.
+
+The last step of every plan. What it copies stays invisible until the transaction that ends the run names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipeline import formats
+from pipeline.errors import Rejected
+from pipeline.stage import Context, File, Json, Passage, Report, Stage
+
+PUBLISHED_ROLES = ("canonical", "variant", "sample")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A rule over what the earlier steps reported. `missing` says what is not shown, or None when all is well."""
+
+    name: str
+    missing: Callable[[Mapping[str, Passage]], str | None]
+    servable_only: bool = True
+
+
+def _scan_clean(earlier: Mapping[str, Passage]) -> str | None:
+    verdict = earlier["scan"].facts.get("verdict") if "scan" in earlier else None
+    return None if verdict == "clean" else f"the scan's verdict is {verdict}"
+
+
+def _verified(earlier: Mapping[str, Passage]) -> str | None:
+    if "convert" not in earlier:
+        return "no conversion was made"
+    verification = earlier["convert"].facts.get("verification") or {}
+    return None if verification.get("verified") is True else f"the conversion is not verified: {verification.get('reason')}"
+
+
+def _benchmarked(earlier: Mapping[str, Passage]) -> str | None:
+    if "benchmark" not in earlier:
+        return "no benchmark was made"
+    measured = {row["name"] for row in earlier["benchmark"].facts.get("rows", ())}
+    unmeasured = [name for name in (variant_name(file) for file in _servable_files(earlier)) if name not in measured]
+    return f"no measurement of {', '.join(unmeasured)}" if unmeasured else None
+
+
+GATES = (
+    Gate(name="scan_clean", missing=_scan_clean, servable_only=False),
+    Gate(name="verified", missing=_verified),
+    Gate(name="benchmarked", missing=_benchmarked),
+)
+
+
+def run(ctx: Context) -> Report:
+    """Raises `Rejected("gate_failed")` with the list of what is missing."""
+    servable = formats.find(ctx.upload.format).servable
+    gates = [_judge(gate, ctx.earlier) for gate in GATES if servable or not gate.servable_only]
+    for gate in gates:
+        ctx.log(f"gate {gate['gate']}: {'passed' if gate['passed'] else gate['reason']}")
+    missing = [f"{gate['gate']}: {gate['reason']}" for gate in gates if not gate["passed"]]
+    if missing:
+        raise Rejected("gate_failed", f"Not promoted; missing evidence: {'; '.join(missing)}.", gates=gates, missing=missing)
+
+    published = [_entry(file, ctx.publisher.publish(file)) for file in _publishable(ctx.earlier)]
+    manifest = ctx.publisher.write("manifest.json", _manifest(ctx, gates, published), "application/json")
+    published.append(_entry(manifest, manifest.key))
+    ctx.log(f"published {len(published)} files, manifest sha256 {manifest.sha256}")
+    return Report(facts={"published": published, "manifest": {"sha256": manifest.sha256}, "gates": gates})
+
+
+def variant_name(file: File) -> str:
+    """The name a file goes by in the registry: its variant's, or its own."""
+    return str(file.meta.get("variant", file.name))
+
+
+def _judge(gate: Gate, earlier: Mapping[str, Passage]) -> dict[str, Json]:
+    reason = gate.missing(earlier)
+    return {"gate": gate.name, "passed": reason is None, "reason": reason}
+
+
+def _publishable(earlier: Mapping[str, Passage]) -> list[File]:
+    return [file for passage in earlier.values() for file in passage.files if file.role in PUBLISHED_ROLES]
+
+
+def _servable_files(earlier: Mapping[str, Passage]) -> list[File]:
+    return [file for file in _publishable(earlier) if file.role in ("canonical", "variant")]
+
+
+def _entry(file: File, key: str) -> dict[str, Json]:
+    return {
+        "name": variant_name(file),
+        "role": file.role,
+        "key": key,
+        "sha256": file.sha256,
+        "size": file.size,
+        "media_type": file.media_type,
+        "meta": dict(file.meta),
+    }
+
+
+def _manifest(ctx: Context, gates: list[dict[str, Json]], published: list[dict[str, Json]]) -> bytes:
+    """What was let in and why, as canonical JSON: same evidence, same bytes."""
+    document = {
+        "manifest": 1,
+        "model": ctx.upload.model,
+        "version": ctx.upload.version,
+        "source": {"filename": ctx.upload.filename, "sha256": ctx.upload.sha256, "size": ctx.upload.size, "format": ctx.upload.format},
+        "artifacts": [{key: entry[key] for key in ("name", "role", "sha256", "size", "meta")} for entry in published],
+        "gates": gates,
+        "evidence": {stage: dict(passage.facts) for stage, passage in ctx.earlier.items()},
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+STAGE = Stage(
+    name="promote", run=run, queue="default", after=("scan", "validate", "convert", "optimize", "benchmark"), max_attempts=5
+)

@@ -1,0 +1,190 @@
+"""What a stage is handed on a worker: the model on local disk, a scratch folder, the sandbox; and the way back into storage."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from pipeline import store
+from pipeline.errors import Unavailable
+from pipeline.stage import Child, File, Json, Limits, Made, Passage, Sandbox, SandboxSession, Scanner, Stage, Upload
+from registry import store as registry
+from shared.storage import CHUNK, Bucket
+from workers.lease import Lease
+
+if TYPE_CHECKING:
+    from workers.tasks import Tools
+
+
+class Abandoned(Exception):  # noqa: N818 - not an error: the attempt is somebody else's now
+    """The lease is gone; nothing that this attempt still does will count."""
+
+
+class Workshop:
+    """The `Context` of one attempt. Everything local vanishes with the `with` block."""
+
+    def __init__(self, tools: Tools, stage: Stage, run_id: UUID, attempt: int, lease: Lease) -> None:
+        self._tools = tools
+        self._lease = lease
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{stage.name}-", dir=tools.scratch))
+        self._prefix = f"runs/{run_id}/{stage.name}/{attempt}"
+        self.attempt = attempt
+        with tools.begin() as session:
+            self._row = registry.upload(session, store.version_of(session, run_id))
+            reports = store.reports(session, run_id)
+        self.upload = Upload(
+            version_id=self._row.id,
+            model=self._row.model,
+            version=self._row.version,
+            format=self._row.format,
+            filename=self._row.filename,
+            size=self._row.size,
+            sha256=self._row.sha256,
+            declared=self._row.declared,
+        )
+        self.earlier: Mapping[str, Passage] = {
+            name: Passage(facts=report["facts"], files=[File(**file) for file in report["files"]])
+            for name, report in reports.items()
+        }
+        self.options: Mapping[str, Json] = tools.options
+        self.publisher = Publishing(tools.staging, tools.registry)
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    @cached_property
+    def model(self) -> Path:
+        return self._local("model" + "".join(Path(self._row.filename).suffixes[-1:]), self._row.staging_key, self._row.sha256)
+
+    @cached_property
+    def side_files(self) -> Mapping[str, Path]:
+        return {
+            role: self._local(f"{role}{Path(file['name']).suffix}", file["key"], file["sha256"])
+            for role, file in self._row.side_files.items()
+        }
+
+    @cached_property
+    def scratch(self) -> Path:
+        folder = self._folder / "scratch"
+        folder.mkdir()
+        return folder
+
+    @property
+    def scanner(self) -> Scanner | None:
+        self._check()
+        return self._tools.scanner
+
+    @property
+    def sandbox(self) -> Sandbox:
+        self._check()
+        return LeasedSandbox(self._tools.sandbox, self._lease)
+
+    def fetch(self, file: File) -> Path:
+        return self._local(f"{file.sha256[:16]}-{Path(file.name).name}", file.key, file.sha256)
+
+    def log(self, text: str) -> None:
+        self._check()
+        self._lease.log(text)
+
+    def store(self, made: Made) -> dict[str, Json]:
+        """Put a file that the stage made under the attempt's own key; what the report says of it."""
+        self._check()
+        digest = hashlib.sha256()
+        with made.path.open("rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+        key = f"{self._prefix}/{made.path.name}"
+        self._tools.staging.upload(made.path, key, made.media_type)
+        return {
+            "name": made.path.name,
+            "role": made.role,
+            "key": key,
+            "sha256": digest.hexdigest(),
+            "size": made.path.stat().st_size,
+            "media_type": made.media_type,
+            "meta": dict(made.meta),
+        }
+
+    def _local(self, name: str, key: str, sha256: str) -> Path:
+        """A local copy of a staged object; what does not have the digest it must have is never handed out."""
+        self._check()
+        inputs = self._folder / "inputs"
+        inputs.mkdir(exist_ok=True)
+        path = inputs / name
+        if not path.exists():
+            found = self._tools.staging.download(key, path)
+            if found != sha256:
+                path.unlink()
+                raise Unavailable("digest_mismatch", f"Storage returned {found} for {name}, recorded was {sha256}.")
+        return path
+
+    def _check(self) -> None:
+        if self._lease.lost:
+            raise Abandoned(self._lease.lost)
+
+
+class LeasedSandbox:
+    """The sandbox for as long as the lease lives: losing it ends every child, which brings the stage back at once."""
+
+    def __init__(self, sandbox: Sandbox, lease: Lease) -> None:
+        self._sandbox = sandbox
+        self._lease = lease
+
+    def open(self, *, read: Sequence[Path], scratch: Path, limits: Limits | None = None) -> SandboxSession:
+        session = self._sandbox.open(read=read, scratch=scratch, limits=limits or Limits())
+        return LeasedSession(session, self._lease)
+
+
+class LeasedSession:
+    def __init__(self, session: SandboxSession, lease: Lease) -> None:
+        self._session = session
+        self._lease = lease
+
+    def __enter__(self) -> Child:
+        child = self._session.__enter__()
+        self._lease.on_lost(child.kill)
+        return child
+
+    def __exit__(self, *exception: Any) -> None:
+        self._session.__exit__(*exception)
+
+
+class Publishing:
+    """Into the registry bucket, under keys that name the digest of what they hold."""
+
+    def __init__(self, staging: Bucket, registry_bucket: Bucket) -> None:
+        self._staging = staging
+        self._registry = registry_bucket
+
+    def publish(self, file: File) -> str:
+        """Copy, read back what is really there, compare, return the key."""
+        key = _digest_key(file.sha256, file.name)
+        if self._registry.size(key) != file.size:
+            self._registry.copy(self._staging, file.key, key)
+        found = self._registry.sha256(key)
+        if found != file.sha256:
+            self._registry.delete([key])
+            raise Unavailable("digest_mismatch", f"The registry holds {found} for {file.name}, reported was {file.sha256}.")
+        return key
+
+    def write(self, name: str, content: bytes, media_type: str) -> File:
+        sha256 = hashlib.sha256(content).hexdigest()
+        key = _digest_key(sha256, name)
+        self._registry.put(key, content, media_type)
+        return File(name=name, role="manifest", key=key, sha256=sha256, size=len(content), media_type=media_type)
+
+
+def _digest_key(sha256: str, name: str) -> str:
+    return f"sha256/{sha256[:2]}/{sha256}/{Path(name).name}"

@@ -1,0 +1,166 @@
+"""Carries the outbox to the queues, and brings back what dead processes left. `python -m workers.relay`
+
+Two loops that share nothing: the drain answers doorbells at once, the sweep comes round every few seconds. Any number of
+relays may run; rows are locked with SKIP LOCKED, and what is rung twice is claimed once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import redis
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline import engine, store
+from pipeline.stage import discover
+from pipeline.staging import sweep_staging
+from registry import store as registry
+from shared import observe
+from shared.db import Begin, connect, transactions
+from shared.errors import AdapterError
+from shared.settings import Settings
+from shared.storage import Bucket, Storage
+from workers.app import create, task_name
+from workers.cleanup import retire
+
+log = structlog.get_logger()
+
+BATCH = 100
+IDLE = 1.0
+"""Seconds: how long the drain waits for a doorbell before it looks all the same."""
+PAUSE = 1.0
+"""Seconds to wait when the database or the broker is away."""
+TIDY_EVERY = 60.0
+"""Seconds between looks at the staging bucket for bytes that belong to nobody."""
+MEMORY = "slipway:memory"
+"""A key in the broker. Gone means the broker has forgotten everything, queued messages too."""
+
+
+def drain(begin: Begin, app: Celery) -> int:
+    """Send due messages to their queues; they leave the outbox only when all were taken. How many there were."""
+    with begin() as session:
+        messages = store.take_messages(session, "ring", BATCH)
+        for message in messages:
+            _ring(app, message.run_id, message.body)
+        store.delivered(session, messages)
+    return len(messages)
+
+
+def _ring(app: Celery, run_id: UUID, body: dict[str, Any]) -> None:
+    app.send_task(
+        task_name(body["stage"]),
+        kwargs={"run_id": str(run_id), "attempt": body["attempt"]},
+        queue=body["queue"],
+        task_id=f"{run_id}.{body['stage']}.{body['attempt']}",
+        argsrepr="",
+        kwargsrepr=f"model={body['model']} run={run_id} stage={body['stage']} attempt={body['attempt']}",
+    )
+
+
+def clean(begin: Begin, staging: Bucket, quarantine: Bucket) -> int:
+    """Empty staging behind finished runs, one at a time; the original goes to quarantine storage first."""
+    done = 0
+    while True:
+        with begin() as session:
+            messages = store.take_messages(session, "cleanup", 1)
+            for message in messages:
+                row = registry.upload(session, store.version_of(session, message.run_id))
+                retire(session, message.run_id, row, staging, quarantine)
+            store.delivered(session, messages)
+        if not messages:
+            return done
+        done += 1
+
+
+class Relay:
+    """Both loops, until told to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._begin = transactions(connect(settings.sqlalchemy_url, pool_size=4))
+        self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5)
+        self._app = create(settings.redis_url.get_secret_value(), discover(settings.stage_packages))
+        storage = Storage(
+            endpoint_url=settings.s3_endpoint_url,
+            access_key=settings.s3_access_key.get_secret_value(),
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            region=settings.s3_region,
+        )
+        self._staging = storage.bucket(settings.bucket("staging"))
+        self._quarantine = storage.bucket(settings.bucket("quarantine"))
+        self._tidied = 0.0
+        self.stopping = threading.Event()
+
+    def run(self) -> None:
+        sweeper = threading.Thread(target=self._loop, args=("sweep", self._sweep_once), name="sweep", daemon=True)
+        sweeper.start()
+        self._loop("drain", self._drain_until_broken)
+        sweeper.join(timeout=10)
+
+    def _loop(self, name: str, turn: Callable[[], None]) -> None:
+        """Do `turn` for ever; a dependency that is away costs a pause, never the process."""
+        while not self.stopping.is_set():
+            try:
+                turn()
+            except (SQLAlchemyError, psycopg.Error, OperationalError, redis.RedisError, AdapterError, OSError) as error:
+                log.warning("relay.dependency_away", loop=name, error=str(error))
+                self.stopping.wait(PAUSE)
+
+    def _drain_until_broken(self) -> None:
+        """Listen, empty the outbox, wait for the next doorbell, the next due message, or a second."""
+        url = self._settings.database_url.get_secret_value()
+        with psycopg.connect(url, autocommit=True) as listener:
+            listener.execute(f"LISTEN {store.DOORBELL}")
+            while not self.stopping.is_set():
+                while drain(self._begin, self._app) == BATCH:
+                    pass
+                with self._begin() as session:
+                    due = store.seconds_to_next_message(session, "ring")
+                wait = IDLE if due is None else min(IDLE, due)
+                for _ in listener.notifies(timeout=wait, stop_after=1):
+                    pass
+
+    def _sweep_once(self) -> None:
+        forgot = self._broker_forgot()
+        with self._begin() as session:
+            found = engine.sweep(session, ring_again=self._settings.ring_again, broker_forgot=forgot)
+            engine.expire(session, retention=self._settings.run_retention)
+        if forgot:
+            log.warning("relay.broker_forgot", rung=found)
+            self._redis.set(MEMORY, "1")
+        clean(self._begin, self._staging, self._quarantine)
+        if time.monotonic() - self._tidied > min(TIDY_EVERY, self._settings.upload_expiry):
+            sweep_staging(self._staging, self._known, timedelta(seconds=self._settings.upload_expiry))
+            self._tidied = time.monotonic()
+        self.stopping.wait(self._settings.sweep_interval)
+
+    def _broker_forgot(self) -> bool:
+        return not self._redis.exists(MEMORY)
+
+    def _known(self, keys: Any) -> set[str]:
+        with self._begin() as session:
+            return registry.staged(session, keys)
+
+
+def main() -> None:
+    settings = Settings()
+    observe.configure(fmt=settings.log_format, level=settings.log_level)
+    relay = Relay(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: relay.stopping.set())
+    log.info("relay.started")
+    relay.run()
+
+
+if __name__ == "__main__":
+    main()
