@@ -19,6 +19,7 @@ def migrate() -> None:
         context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
         with context.begin_transaction():
             context.run_migrations()
+    engine.dispose()
 
 
 migrate()

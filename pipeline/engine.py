@@ -33,6 +33,16 @@ from registry.store import Artifact, Viewer
 
 WORKER_LOST = "worker_lost"
 
+EVENT_KINDS: dict[type[Signal], str] = {
+    Claimed: "claimed",
+    Passed: "passed",
+    Refused: "refused",
+    Broke: "broke",
+    Cancel: "cancelled",
+    Retry: "retried",
+}
+"""What clients call a move; `submitted` is the first of every run."""
+
 
 def submit(session: Session, *, version_id: UUID, owner_id: UUID, plan: Sequence[Step]) -> Run:
     """A new run for a version, its first step ringing."""
@@ -57,7 +67,7 @@ def send(session: Session, run_id: UUID, signal: Signal, *, viewer: Viewer | Non
             _judge(session, run_id, report)
         case _:
             store.save(session, before, after)
-    _follow(session, after, type(signal).__name__.lower(), effects, data=_data(before, signal))
+    _follow(session, after, EVENT_KINDS[type(signal)], effects, data=_data(before, signal))
     return after
 
 
