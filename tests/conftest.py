@@ -8,55 +8,69 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+import redis
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import make_url
 
+from pipeline import engine
 from pipeline.run import Step
+from registry import people, store
 from shared.db import Begin, connect, transactions
 from shared.settings import Settings
 from shared.storage import Storage
 
-SERVICES = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL", "CLAMD_URL")
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="session")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """Postgres (migrated), Valkey, S3 and clamd: the environment that names them, also set in `os.environ`.
-
-    Services that the environment names already are used as they are.
-    """
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Postgres, Valkey, S3 and clamd, named by `os.environ`. Those that it names already are used as they are."""
     from stack.launcher import Stack  # noqa: PLC0415 - domain tests start nothing
 
-    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+    with ExitStack() as running, pytest.MonkeyPatch.context() as patch:
         if not os.environ.get("DATABASE_URL"):
             home = tmp_path_factory.mktemp("slipway-home")
-            running = stack.enter_context(Stack(home, services_only=True, given={}, quiet=True))
-            for name, value in running.environment.items():
+            stack = running.enter_context(Stack(home, services_only=True, given={}, quiet=True))
+            for name, value in stack.environment.items():
                 patch.setenv(name, value)
         patch.setenv("ENVIRONMENT", "development")
-        _migrate()
+        yield
+
+
+@pytest.fixture(scope="module")
+def environment(services: None) -> Iterator[dict[str, str]]:
+    """The environment of this module's processes: a database of its own, an empty broker, buckets of its own."""
+    name = f"test_{uuid4().hex[:12]}"
+    url = make_url(os.environ["DATABASE_URL"])
+    broker = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/1"
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", url.set(database=name).render_as_string(hide_password=False))
+        patch.setenv("REDIS_URL", broker)
+        patch.setenv("S3_BUCKET_PREFIX", name.replace("_", "-"))
+        with redis.Redis.from_url(broker) as client:
+            client.flushdb()
+        command.upgrade(Config(ROOT / "alembic.ini"), "head")
         yield dict(os.environ)
 
 
-def _migrate() -> None:
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    command.upgrade(Config(Path(__file__).parent.parent / "alembic.ini"), "head")
-
-
-@pytest.fixture(scope="session")
-def settings(services: dict[str, str]) -> Settings:
+@pytest.fixture(scope="module")
+def settings(environment: dict[str, str]) -> Settings:
     return Settings()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def begin(settings: Settings) -> Iterator[Begin]:
-    engine = connect(settings.sqlalchemy_url, pool_size=10)
-    yield transactions(engine)
-    engine.dispose()
+    database = connect(settings.sqlalchemy_url, pool_size=10)
+    yield transactions(database)
+    database.dispose()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def storage(settings: Settings) -> Storage:
     made = Storage(
         endpoint_url=settings.s3_endpoint_url,
@@ -72,22 +86,25 @@ def storage(settings: Settings) -> Storage:
 @pytest.fixture
 def owner(begin: Begin) -> UUID:
     """A user of this test's own."""
-    from registry import people  # noqa: PLC0415
-
     with begin() as session:
-        return people.register(
-            session, username=f"ada-{uuid4().hex[:8]}", password_hash=None, permissions=people.EVERYDAY
-        ).id
+        name = f"ada-{uuid4().hex[:8]}"
+        return people.register(session, username=name, password_hash=None, permissions=people.EVERYDAY).id
 
 
 @pytest.fixture
 def submit(begin: Begin, owner: UUID) -> Callable[..., UUID]:
-    """Submit a run of the given stages for a new version of `model`; nothing is in storage behind it."""
-    from pipeline import engine  # noqa: PLC0415
-    from registry import store  # noqa: PLC0415
+    """Submit a run of the given stages for a new version of `model`; `size` and `sha256` are of what lies at `key`."""
 
-    def submit(*stages: str, model: str | None = None, queue: str = "cpu", max_attempts: int = 3) -> UUID:
-        plan = [Step(stage=s, queue=queue, max_attempts=max_attempts, time_limit=60) for s in stages or ("scan", "promote")]
+    def submit(
+        *stages: str,
+        model: str | None = None,
+        plan: list[Step] | None = None,
+        key: str | None = None,
+        sha256: str = "0" * 64,
+        config: dict[str, object] | None = None,
+    ) -> UUID:
+        names = stages or ("scan", "promote")
+        steps = plan or [Step(stage=name, queue="cpu", max_attempts=3, time_limit=60) for name in names]
         intake = store.Intake(
             owner_id=owner,
             model=model or f"m-{uuid4().hex[:8]}",
@@ -97,13 +114,13 @@ def submit(begin: Begin, owner: UUID) -> Callable[..., UUID]:
             servable=True,
             filename="model.onnx",
             size=3,
-            sha256="0" * 64,
-            staging_key=f"{uuid4()}/model/model.onnx",
-            declared={},
+            sha256=sha256,
+            staging_key=key or f"{uuid4()}/model/model.onnx",
+            declared={"config": config or {}},
             side_files={},
         )
         with begin() as session:
             version = store.add_version(session, intake)
-            return engine.submit(session, version_id=version.id, owner_id=owner, plan=plan).id
+            return engine.submit(session, version_id=version.id, owner_id=owner, plan=steps).id
 
     return submit

@@ -1,0 +1,278 @@
+"""Real Celery workers and a real relay, killed, doubled and starved: every run still ends, once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+
+from pipeline import engine, store
+from pipeline.run import Cancel, Run, Status, Step
+from pipeline.stage import discover
+from registry import store as registry
+from registry.store import Viewer
+from shared.db import Begin
+from shared.settings import Settings
+from shared.storage import Storage
+from workers.app import create
+
+STAGES = {stage.name: stage for stage in discover(("tests.stages", "benchmarks.stages"))}
+NOOPS = [stage.step() for stage in STAGES.values() if stage.name.startswith("noop_")]
+QUICK = ("quick", "hang")
+
+EAGER = {
+    "STAGE_PACKAGES": '["tests.stages", "benchmarks.stages"]',
+    "LEASE": "2",
+    "SWEEP_INTERVAL": "0.3",
+    "RING_AGAIN": "2",
+    "LOG_FORMAT": "text",
+}
+
+
+class Crew:
+    """Relay and workers as processes of their own, each with a process group that can be killed whole."""
+
+    commands = {"relay": ["workers.relay"], "one": ["workers", "cpu"], "two": ["workers", "cpu"]}
+
+    def __init__(self, environment: dict[str, str], logs: Path) -> None:
+        self.environment = environment | EAGER | {"PYTHONPATH": os.fspath(Path(__file__).parents[2])}
+        self.logs = logs
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str) -> None:
+        for name in names:
+            with (self.logs / f"{name}.log").open("ab") as log:
+                self.running[name] = subprocess.Popen(
+                    [sys.executable, "-m", *self.commands[name]],
+                    env=self.environment | {"HOSTNAME_SUFFIX": name},
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+
+    def kill(self, name: str) -> None:
+        process = self.running.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def kill_children(self, name: str) -> None:
+        """Kill what the worker forked, and not the worker."""
+        parent = self.running[name].pid
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        assert children
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def crew(environment: dict[str, str], storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
+    crew = Crew(environment, tmp_path_factory.mktemp("logs"))
+    crew.start("relay", "one", "two")
+    yield crew
+    for name in list(crew.running):
+        crew.kill(name)
+
+
+@pytest.fixture
+def load(begin: Begin) -> Callable[[UUID], Run]:
+    def load(run_id: UUID) -> Run:
+        with begin() as session:
+            return store.load(session, run_id)
+
+    return load
+
+
+@pytest.fixture
+def ended(load: Callable[[UUID], Run]) -> Callable[..., Run]:
+    """Wait for a run's end."""
+
+    def ended(run_id: UUID, within: float = 40) -> Run:
+        wait_for(lambda: load(run_id).status.terminal, within)
+        return load(run_id)
+
+    return ended
+
+
+def wait_for(condition: Callable[[], bool], within: float = 40) -> None:
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within} s"
+        time.sleep(0.05)
+
+
+def events(begin: Begin, run_id: UUID) -> list[str]:
+    with begin() as session:
+        found = store.events_after(session, run_id, -1)
+    assert [event.seq for event in found] == list(range(len(found))), "events have no gaps"
+    return [event.kind for event in found]
+
+
+@pytest.fixture
+def staged(storage: Storage, settings: Settings, submit: Callable[..., UUID]) -> Callable[..., UUID]:
+    """Submit a run whose model really lies in the staging bucket."""
+
+    def staged(*stages: str, config: dict[str, object] | None = None) -> UUID:
+        key = f"{uuid4()}/model/model.onnx"
+        storage.bucket(settings.bucket("staging")).put(key, b"abc")
+        plan = [STAGES[name].step() for name in stages]
+        return submit(plan=plan, key=key, sha256=hashlib.sha256(b"abc").hexdigest(), config=config)
+
+    return staged
+
+
+def test_a_run_goes_through_its_stages_and_leaves_nothing_in_staging(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin, storage: Storage, settings: Settings
+) -> None:
+    run_id = staged("quick", "hang")
+    run = ended(run_id)
+    assert run.status is Status.SUCCEEDED
+    assert events(begin, run_id) == ["submitted", "claimed", "passed", "claimed", "passed"]
+
+    def swept() -> bool:
+        staging = storage.bucket(settings.bucket("staging"))
+        return not list(staging.list(f"runs/{run_id}/"))
+
+    wait_for(swept)
+    with begin() as session:
+        version = registry.upload(session, store.version_of(session, run_id))
+        lines = [row.text for row in store.read_logs(session, run_id, "quick", attempt=None, after=0, limit=10)]
+    assert storage.bucket(settings.bucket("quarantine")).read(version.original_key) == b"abc"
+    assert lines == ["nothing to do"]
+
+
+def test_a_step_that_breaks_once_is_tried_again(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin
+) -> None:
+    run_id = staged("flaky", "hang", config={"mood": "breaks once"})
+    assert ended(run_id).status is Status.SUCCEEDED
+    assert events(begin, run_id) == ["submitted", "claimed", "broke", "claimed", "passed", "claimed", "passed"]
+
+
+def test_a_refusal_ends_the_run_as_rejected_with_its_report(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin, owner: UUID
+) -> None:
+    run_id = staged("flaky", "hang", config={"mood": "refuses"})
+    run = ended(run_id)
+    assert (run.status, run.code) == (Status.REJECTED, "not_wanted")
+    with begin() as session:
+        _, steps = store.find(session, Viewer(user_id=owner), run_id)
+    assert steps[0].report["facts"]["findings"] == ["nose"]
+
+
+def test_a_bug_of_ours_fails_the_run_as_internal_after_its_attempts(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run]
+) -> None:
+    run = ended(staged("flaky", config={"mood": "crashes"}))
+    assert (run.status, run.code, run.attempt) == (Status.FAILED, "internal", 2)
+
+
+def test_an_unknown_object_in_storage_breaks_the_step_and_never_passes(
+    crew: Crew, submit: Callable[..., UUID], ended: Callable[..., Run]
+) -> None:
+    run = ended(submit(plan=[Step(stage="quick", queue="cpu", max_attempts=1, time_limit=60)], key="gone/model/x"))
+    assert run.status is not Status.SUCCEEDED or run.code is None
+
+
+def test_a_step_over_its_time_limit_is_ended_with_its_child(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run]
+) -> None:
+    run = ended(staged("hang", config={"mood": "hangs"}))
+    assert (run.status, run.code) == (Status.FAILED, "time_limit")
+
+
+def test_cancelling_a_running_step_ends_it_within_seconds(
+    crew: Crew, staged: Callable[..., UUID], load: Callable[[UUID], Run], begin: Begin
+) -> None:
+    run_id = staged("slow", "hang", config={"seconds": 60})
+    wait_for(lambda: load(run_id).status is Status.RUNNING)
+    with begin() as session:
+        engine.send(session, run_id, Cancel())
+    again = staged("quick", "hang")
+    other = staged("slow", "hang", config={"seconds": 0.1})
+    wait_for(lambda: load(again).status.terminal and load(other).status.terminal, 20)
+    assert load(run_id).status is Status.CANCELLED
+    assert events(begin, run_id) == ["submitted", "claimed", "cancelled"]
+
+
+def test_a_killed_worker_child_loses_its_attempt_and_the_run_goes_on(
+    crew: Crew, staged: Callable[..., UUID], load: Callable[[UUID], Run], ended: Callable[..., Run], begin: Begin
+) -> None:
+    run_id = staged("slow", "hang", config={"seconds": 1.5})
+    wait_for(lambda: load(run_id).status is Status.RUNNING)
+    crew.kill_children("one")
+    crew.kill_children("two")
+    assert ended(run_id).status is Status.SUCCEEDED
+    assert "broke" in events(begin, run_id)
+
+
+def test_a_killed_worker_loses_its_attempt_and_the_run_goes_on(
+    crew: Crew, staged: Callable[..., UUID], load: Callable[[UUID], Run], ended: Callable[..., Run], begin: Begin
+) -> None:
+    run_id = staged("slow", "hang", config={"seconds": 1.5})
+    wait_for(lambda: load(run_id).status is Status.RUNNING)
+    crew.kill("one")
+    crew.kill("two")
+    crew.start("one", "two")
+    assert ended(run_id).status is Status.SUCCEEDED
+    assert events(begin, run_id).count("broke") == 1
+
+
+def test_a_killed_relay_forgets_nothing(
+    crew: Crew, staged: Callable[..., UUID], load: Callable[[UUID], Run], ended: Callable[..., Run]
+) -> None:
+    crew.kill("relay")
+    run_ids = [staged("quick", "hang") for _ in range(3)]
+    time.sleep(0.5)
+    assert {load(run_id).status for run_id in run_ids} == {Status.QUEUED}
+    crew.start("relay")
+    assert {ended(run_id).status for run_id in run_ids} == {Status.SUCCEEDED}
+
+
+def test_a_broker_that_loses_everything_loses_no_run(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], settings: Settings
+) -> None:
+    crew.kill("one")
+    crew.kill("two")
+    run_ids = [staged("quick", "hang") for _ in range(5)]
+    with redis.Redis.from_url(settings.redis_url.get_secret_value()) as broker:
+        wait_for(lambda: int(broker.llen("cpu")) >= 5)  # type: ignore[arg-type]
+        broker.flushall()
+    crew.start("one", "two")
+    assert {ended(run_id).status for run_id in run_ids} == {Status.SUCCEEDED}
+
+
+def test_doubled_and_late_messages_change_nothing(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], settings: Settings, begin: Begin
+) -> None:
+    run_id = staged("quick", "hang")
+    app = create(settings.redis_url.get_secret_value(), STAGES.values())
+    for _ in range(10):
+        app.send_task("stage.quick", kwargs={"run_id": str(run_id), "attempt": 1}, queue="cpu")
+    assert ended(run_id).status is Status.SUCCEEDED
+    app.send_task("stage.quick", kwargs={"run_id": str(run_id), "attempt": 1}, queue="cpu")
+    app.send_task("stage.hang", kwargs={"run_id": str(uuid4()), "attempt": 1}, queue="cpu")
+    last = staged("quick", "hang")
+    assert ended(last).status is Status.SUCCEEDED
+    assert events(begin, run_id) == ["submitted", "claimed", "passed", "claimed", "passed"]
+    app.close()
+
+
+def test_two_hundred_runs_through_two_workers_all_end_once(
+    crew: Crew, submit: Callable[..., UUID], begin: Begin, load: Callable[[UUID], Run]
+) -> None:
+    run_ids = [submit(plan=NOOPS, model=f"many-{number % 20}") for number in range(200)]
+    wait_for(lambda: all(load(run_id).status.terminal for run_id in run_ids), 120)
+    assert {load(run_id).status for run_id in run_ids} == {Status.SUCCEEDED}
+    expected = ["submitted", *["claimed", "passed"] * 5]
+    assert all(events(begin, run_id) == expected for run_id in run_ids)
