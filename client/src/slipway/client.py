@@ -66,10 +66,16 @@ class Client:
         """The server's address."""
         return self._wire.url
 
+    @property
+    def token(self) -> str | None:
+        """The credential in use."""
+        return self._wire.token
+
     # Who am I
 
     def login(self, username: str, password: str) -> int:
         """Sign in; this client uses the token from now on. Return for how many seconds it is good. Saves nothing."""
+        self._wire.token = None  # an old credential has no part in signing in
         said = self._wire.json("POST", "/api/v1/auth/login", json={"username": username, "password": password})
         self._wire.token = str(said["access_token"])
         return int(said.get("expires_in") or 0)

@@ -80,6 +80,10 @@ class Screen:
         """Print one JSON document."""
         self.line(json.dumps(document, indent=2, ensure_ascii=False))
 
+    def compact(self, document: Any) -> None:
+        """Print one JSON document on one line."""
+        self.line(json.dumps(document, ensure_ascii=False))
+
     def line(self, line: str) -> None:
         """Print one line to stdout as it is, for a program."""
         sys.stdout.write(line + "\n")
@@ -181,7 +185,9 @@ def guarded(screen: Screen) -> Iterator[None]:
         raise typer.Exit(0) from error
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        failure = LocalError("local_file", f"{where}{error.strerror or error}", hint="Check the path, its rights, space.")
+        failure = LocalError(
+            "local_file", f"{where}{error.strerror or error}", hint="Check the path, its rights, space."
+        )
         screen.error(failure)
         raise typer.Exit(1) from error
 
@@ -199,4 +205,4 @@ def usage(detail: str, hint: str) -> InvalidRequest:
 
 def examples(*lines: str) -> str:
     """Return a help epilogue: each example on its own line."""
-    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  [cyan]{line}[/cyan]" for line in lines)
+    return "\n".join(["[bold]Examples[/bold]", *(f"[dim]$[/dim] [cyan]{line}[/cyan]" for line in lines)])

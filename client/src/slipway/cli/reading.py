@@ -1,0 +1,86 @@
+"""Commands about what has been let in: list models, show one, pull its bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from slipway import download, refs
+from slipway.cli import tables, wording
+from slipway.cli.pushing import Meter
+from slipway.cli.screen import Json, Quiet, plain, session
+from slipway.errors import Conflict
+from slipway.upload import digest_of
+
+Ref = Annotated[
+    str,
+    typer.Argument(metavar="NAME[@REF]", help="A model, and which version: 1.0.0, 3 (the third upload) or latest."),
+]
+
+
+def models(
+    search: Annotated[str | None, typer.Argument(help="Only those whose name or description has this.")] = None,
+    model_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
+    framework: Annotated[str | None, typer.Option(help="Only this framework.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 100,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the models you may see."""
+    with session(as_json=as_json, quiet=quiet) as (client, screen):
+        found = client.models(search=search, model_type=model_type, framework=framework, limit=limit)
+        bare = "\n".join(item.name for item in found)
+        screen.result({"items": [item.raw for item in found]}, tables.models(found), bare=bare)
+
+
+def show(ref: Ref, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Show a model with its versions, or one version with what is stored for it."""
+    with session(as_json=as_json, quiet=quiet) as (client, screen):
+        name, _ = refs.parse(ref)
+        if "@" in ref:
+            version = client.version(ref)
+            screen.result(version.raw, tables.version(version), bare=version.version)
+            return
+        model, versions = client.model(name), client.versions(name)
+        document = {**model.raw, "versions": [item.raw for item in versions]}
+        screen.result(document, tables.model(model, versions), bare="\n".join(item.version for item in versions))
+
+
+def pull(
+    ref: Ref,
+    artifact: Annotated[
+        str | None, typer.Option("--artifact", "-a", help="Which one; the default is the best, `source` the upload.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write, or a folder.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace a different file that is there.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Fetch an artifact: digest checked, continued where an earlier call broke off."""
+    with session(as_json=as_json, quiet=quiet) as (client, screen):
+        to = output or Path()
+        offer = client.download(ref, artifact)
+        target = download.target_for(offer, to)
+        # A file named with -o may be replaced; a name that the server chose must not cost somebody a file.
+        if target.exists() and target != output and not force and digest_of(target) != offer.sha256:
+            raise Conflict(
+                "file_exists",
+                f"{target} is there already and is something else.",
+                hint="Name another file with -o, or replace it with --force.",
+            )
+        with Meter(screen, target) as meter:
+            path = client.pull(ref, target, artifact, progress=meter.see)
+        document = {
+            "path": str(path),
+            "artifact": offer.name,
+            "sha256": offer.sha256,
+            "size": offer.size,
+            "media_type": offer.media_type,
+        }
+        human = Text(plain(path), style="bold").append(
+            f"  {plain(offer.name)}, {wording.size(offer.size)}, SHA-256 {plain(offer.sha256)} checked", style="dim"
+        )
+        screen.result(document, human, bare=str(path))
