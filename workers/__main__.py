@@ -1,4 +1,4 @@
-"""`python -m workers cpu|bench|gpu` starts a worker of that pool; `python -m workers flower` watches them all."""
+"""`python -m workers cpu|bench|gpu [CHILDREN]` starts a worker of that pool; `python -m workers flower` watches them all."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript")
 def main() -> None:
     names = (*POOLS, "flower")
     if len(sys.argv) < 2 or sys.argv[1] not in names:
-        sys.exit(f"usage: python -m workers {'|'.join(names)}")
+        sys.exit(f"usage: python -m workers {'|'.join(names)} [CHILDREN]")
     settings = Settings()
     observe.configure(fmt=settings.log_format, level=settings.log_level)
     stages = discover(settings.stage_packages)
@@ -44,10 +44,11 @@ def main() -> None:
     if sys.argv[1] == "flower":
         _flower(app, settings)
     else:
-        _worker(app, settings, stages, sys.argv[1])
+        children = int(sys.argv[2]) if len(sys.argv) > 2 else POOLS[sys.argv[1]].concurrency
+        _worker(app, settings, stages, sys.argv[1], children or os.cpu_count() or 1)
 
 
-def _worker(app: Celery, settings: Settings, stages: tuple[Stage, ...], name: str) -> None:
+def _worker(app: Celery, settings: Settings, stages: tuple[Stage, ...], name: str, children: int) -> None:
     pool = POOLS[name]
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # SIGTERM lets the step under way end (Celery's soft shutdown)
     app.conf.worker_pool_start_method = pool.start_method
@@ -66,15 +67,14 @@ def _worker(app: Celery, settings: Settings, stages: tuple[Stage, ...], name: st
 
     for stage in stages:
         _register(app, stage, made)
-    concurrency = pool.concurrency or os.cpu_count() or 1
-    log.info("worker.started", pool=name, queues=pool.queues, concurrency=concurrency)
+    log.info("worker.started", pool=name, queues=pool.queues, children=children)
     app.worker_main(
         [
             "worker",
             "--queues",
             ",".join(pool.queues),
             "--concurrency",
-            str(concurrency),
+            str(children),
             "--hostname",
             f"{name}@%h",
             "--loglevel",
