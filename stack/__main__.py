@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from stack import guardian
 from stack.home import Home, StackError
-from stack.launcher import Stack
+from stack.launcher import ROOT, Stack
 from stack.processes import Output
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _COMMAND_GRACE_SECONDS = 10.0
 def main() -> int:
     """Do what the command line asks; the exit code."""
     arguments = _parser().parse_args()
-    home = Path(os.environ.get("SLIPWAY_HOME") or ".slipway")
+    home = Path(os.environ.get("SLIPWAY_HOME") or ROOT / ".slipway")
     try:
         match arguments.action:
             case "up":
@@ -66,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     run = actions.add_parser("run", help="run one command inside the stack, then stop")
     for action in (up, run):
         action.add_argument("--services-only", action="store_true", help="without migrations and application processes")
-        action.add_argument("--without", action="append", default=[], metavar="NAME", help="leave out this Procfile entry")
+        action.add_argument(
+            "--without", action="append", default=[], metavar="NAME", help="leave out this Procfile entry"
+        )
     run.add_argument("--verbose", action="store_true", help="show the output of all processes too")
     run.add_argument("command", nargs="+", metavar="-- COMMAND")
     actions.add_parser("status", help="say what is running")
@@ -75,9 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _stack(home: Path, arguments: argparse.Namespace, *, follow: bool) -> Stack:
-    return Stack(
-        home, services_only=arguments.services_only, without=tuple(arguments.without), follow=follow
-    )
+    return Stack(home, services_only=arguments.services_only, without=tuple(arguments.without), follow=follow)
 
 
 def _up(home: Path, arguments: argparse.Namespace) -> int:
@@ -142,7 +142,7 @@ def _until_signalled(stack: Stack) -> Iterator[list[int]]:
 
 
 def _status(home: Path) -> int:
-    state = Home.at(home)
+    state = Home(path=home.absolute())
     if not state.in_use():
         sys.stdout.write(f"No stack is running on {state.path}.\n")
         return 1
@@ -157,7 +157,7 @@ def _status(home: Path) -> int:
 
 
 def _environment(home: Path) -> int:
-    state = Home.at(home)
+    state = Home(path=home.absolute())
     if not state.in_use():
         sys.stderr.write(f"No stack is running on {state.path}.\n")
         return 1

@@ -60,7 +60,9 @@ def service(home: Home, port: int, *, binary: str) -> Service:
     for stale in (*signatures.iterdir(), *scratch.iterdir()):  # clamd leaves its scratch files when it is killed
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
     files = {signatures / name: text for name, text in _SIGNATURES.items()}
-    files[folder / "clamd.conf"] = "".join(f"{key} {value}\n" for key, value in _SETTINGS.items()) + f"TCPSocket {port}\n"
+    files[folder / "clamd.conf"] = (
+        "".join(f"{key} {value}\n" for key, value in _SETTINGS.items()) + f"TCPSocket {port}\n"
+    )
     for path, text in files.items():
         path.write_text(text)
         path.chmod(0o644)

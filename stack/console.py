@@ -32,7 +32,9 @@ class Console:
 
     def warn(self, text: str) -> None:
         """Tell one thing that should not go unnoticed."""
-        self._write("".join(f"{self._paint('slipway', _LOUD)} | {self._paint(line, _LOUD)}\n" for line in text.splitlines()))
+        self._write(
+            "".join(f"{self._paint('slipway', _LOUD)} | {self._paint(line, _LOUD)}\n" for line in text.splitlines())
+        )
 
     def log(self, name: str) -> Path:
         """The log file of one process."""

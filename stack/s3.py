@@ -111,7 +111,9 @@ def service(home: Home, ports: dict[str, int], *, python: Path) -> Service:
     `python` is the interpreter of the environment Swift is installed in; `ports` has the names of USUAL_PORTS.
     """
     if not python.exists():
-        raise StackError(f"The S3 server is not installed ({python} is missing): run `make setup`, or give S3_ENDPOINT_URL.")
+        raise StackError(
+            f"The S3 server is not installed ({python} is missing): run `make setup`, or give S3_ENDPOINT_URL."
+        )
     folder = home.folder("s3")
     for name in ("etc", "dev/d1", "run"):
         home.folder(f"s3/{name}")

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from types import FrameType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
 
@@ -39,16 +38,19 @@ def main(arguments: list[str]) -> int:
             _serve(etc, kind, parent)
         children.append(pid)
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = asked or frame is not None
+    def stop(*_: object) -> None:
         for child in children:
             os.kill(child, signal.SIGTERM)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    def obey(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        stop()
+
+    signal.signal(signal.SIGTERM, obey)
+    signal.signal(signal.SIGINT, obey)
     children.remove(os.wait()[0])
-    stop(signal.SIGTERM, None)
+    stop()
     while children:
         children.remove(os.wait()[0])
     return 0 if asked else 1
@@ -56,7 +58,7 @@ def main(arguments: list[str]) -> int:
 
 def _configure(etc: Path) -> None:
     """Point Swift, which looks in /etc/swift when it is imported, to our folder."""
-    utils = importlib.import_module("swift.common.utils")
+    utils: Any = importlib.import_module("swift.common.utils")
     utils.SWIFT_CONF_FILE = str(etc / "swift.conf")
     utils.HASH_PATH_PREFIX = utils.HASH_PATH_SUFFIX = b""
     utils.validate_hash_conf()
@@ -78,7 +80,9 @@ def _serve(etc: Path, kind: str, parent: int) -> NoReturn:
     if os.getppid() != parent:
         os._exit(1)
     wsgi = importlib.import_module("swift.common.wsgi")
-    sys.exit(wsgi.run_wsgi(str(etc / f"{kind}.conf"), f"{kind}-server", swift_dir=str(etc), verbose=True))  # verbose: log to stderr
+    sys.exit(
+        wsgi.run_wsgi(str(etc / f"{kind}.conf"), f"{kind}-server", swift_dir=str(etc), verbose=True)
+    )  # verbose: log to stderr
 
 
 if __name__ == "__main__":

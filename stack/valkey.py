@@ -44,7 +44,7 @@ def _answers(port: int, password: str) -> bool:
     with socket.create_connection(("127.0.0.1", port), timeout=2) as connection:
         connection.sendall(f"AUTH {password}\r\nPING\r\n".encode())
         answer = b""
-        while answer.count(b"\r\n") < 2 and (part := connection.recv(256)):  # noqa: PLR2004 - one line per command
+        while answer.count(b"\r\n") < 2 and (part := connection.recv(256)):
             answer += part
     return answer == b"+OK\r\n+PONG\r\n"  # while it loads its file it answers -LOADING
 
