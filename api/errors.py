@@ -1,0 +1,250 @@
+"""Every error as `application/problem+json` (RFC 9457), and the one table that gives our errors their HTTP status.
+
+Knows the codes that clients may see, with an example of each; knows nothing of any noun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from pipeline.errors import Conflict, IllegalTransition, NotFound, Rejected, SlipwayError, Stale, Unavailable
+from registry.errors import Missing, RegistryError, Taken
+from shared.errors import AdapterError, DependencyUnavailable
+
+log = structlog.get_logger()
+
+PROBLEM = "application/problem+json"
+RETRY_AFTER = "2"
+"""Seconds to wait for a dependency that is away."""
+
+STATUS: Mapping[type[Exception], HTTPStatus] = {
+    Rejected: HTTPStatus.BAD_REQUEST,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    DependencyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    IllegalTransition: HTTPStatus.CONFLICT,
+    Stale: HTTPStatus.CONFLICT,
+    Conflict: HTTPStatus.CONFLICT,
+    Taken: HTTPStatus.CONFLICT,
+    NotFound: HTTPStatus.NOT_FOUND,
+    Missing: HTTPStatus.NOT_FOUND,
+}
+"""Whatever is not listed is our bug: 500, `internal`."""
+
+CODES: Mapping[str, tuple[HTTPStatus, str]] = {
+    "malformed_json": (HTTPStatus.BAD_REQUEST, "The body is not JSON: Expecting value."),
+    "invalid_cursor": (HTTPStatus.BAD_REQUEST, "The cursor is not one that this server gave out."),
+    "invalid_event_id": (HTTPStatus.BAD_REQUEST, "Last-Event-ID must be the id of an event, such as 3."),
+    "unsupported_format": (HTTPStatus.BAD_REQUEST, ".h5 files are not supported yet. Accepted are .onnx (ONNX)."),
+    "content_mismatch": (HTTPStatus.BAD_REQUEST, "The file is named .onnx but holds an HDF5 file."),
+    "malformed_multipart": (HTTPStatus.BAD_REQUEST, "The body is not multipart/form-data: the boundary is missing."),
+    "missing_file": (HTTPStatus.BAD_REQUEST, "The form has no model_file."),
+    "empty_file": (HTTPStatus.BAD_REQUEST, "model.onnx is empty."),
+    "unauthenticated": (HTTPStatus.UNAUTHORIZED, "Sign in first: this needs a bearer token."),
+    "bad_credentials": (HTTPStatus.UNAUTHORIZED, "User name or password is wrong."),
+    "forbidden": (HTTPStatus.FORBIDDEN, "This needs the right models:upload, which you do not have."),
+    "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this address."),
+    "run_not_found": (HTTPStatus.NOT_FOUND, "There is no run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2."),
+    "step_not_found": (HTTPStatus.NOT_FOUND, "This run has no step 'polish'."),
+    "model_not_found": (HTTPStatus.NOT_FOUND, "You have no model 'digits'."),
+    "version_not_found": (HTTPStatus.NOT_FOUND, "This model has no version '9.0.0'."),
+    "artifact_not_found": (HTTPStatus.NOT_FOUND, "This version has no artifact 'onnx-fp16'."),
+    "key_not_found": (HTTPStatus.NOT_FOUND, "You have no such API key."),
+    "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here."),
+    "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request's body did not arrive within 30 s."),
+    "illegal_transition": (HTTPStatus.CONFLICT, "a succeeded run cannot take Cancel"),
+    "version_exists": (HTTPStatus.CONFLICT, "digits has a version 1.0.0 already; versions never change."),
+    "username_taken": (HTTPStatus.CONFLICT, "There is a user 'ada' already."),
+    "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body exceeds 1 MiB."),
+    "invalid_field": (HTTPStatus.UNPROCESSABLE_ENTITY, "body.name: Field required"),
+    "quarantined": (HTTPStatus.LOCKED, "The scan found this version malicious; its bytes are never handed out."),
+    "not_yet_scanned": (HTTPStatus.LOCKED, "This version has not been scanned yet."),
+    "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "You have used your 5 uploads for this hour."),
+    "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side; it has been logged."),
+    "database_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer; try again shortly."),
+    "storage_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Storage does not answer."),
+    "storage_full": (HTTPStatus.SERVICE_UNAVAILABLE, "Storage is full; free some space or raise its quota."),
+}
+"""Codes that operations document, each with its status and an example of its detail."""
+
+HINTS: Mapping[str, str] = {
+    "unauthenticated": "Send `Authorization: Bearer …` with a token of POST /api/v1/auth/login or an API key (slw_…).",
+    "forbidden": "Ask an admin for the right, or use a key whose scopes include it.",
+    "not_yet_scanned": "Follow the version's run; the download opens when its scan step has passed.",
+    "quarantined": "Read the findings in the scan step's report of the version's run.",
+    "internal": "Tell the operator the trace_id.",
+}
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457. `code` is stable; `detail` and `hint` are for people; `details` depends on the code."""
+
+    type: str = Field(examples=["urn:problem-type:slipway:run_not_found"])
+    title: str = Field(examples=["Not Found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2."])
+    code: str = Field(examples=["run_not_found"])
+    timestamp: datetime
+    trace_id: str = Field(description="also in the response header X-Trace-Id and in our log")
+    hint: str | None = None
+    details: Any = None
+
+
+class Problem(HTTPException):
+    """An error that the edge itself finds. Also reaches the client when a middleware's `receive` raises it."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        *,
+        hint: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        details: Any = None,
+    ) -> None:
+        super().__init__(status_code=status, detail=detail, headers=dict(headers or {}))
+        self.code = code
+        self.hint = hint
+        self.details = details
+
+
+def unauthenticated(
+    detail: str = "Sign in first: this needs a bearer token.", code: str = "unauthenticated"
+) -> Problem:
+    return Problem(HTTPStatus.UNAUTHORIZED, code, detail, headers={"WWW-Authenticate": 'Bearer realm="slipway"'})
+
+
+def invalid(fields: Mapping[str, str]) -> Problem:
+    """422 for fields that parsed and still make no sense: field → what is wrong with it."""
+    listed = [{"field": field, "message": message} for field, message in fields.items()]
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", _sentence(listed), details=listed)
+
+
+def respond(problem: Problem, trace_id: str) -> Response:
+    """The problem as a response."""
+    status = HTTPStatus(problem.status_code)
+    body: dict[str, Any] = {
+        "type": f"urn:problem-type:slipway:{problem.code}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": problem.detail,
+        "code": problem.code,
+        "timestamp": datetime.now(UTC).isoformat(),
+        "trace_id": trace_id,
+    }
+    if hint := problem.hint or HINTS.get(problem.code):
+        body["hint"] = hint
+    if problem.details:
+        body["details"] = problem.details
+    headers = dict(problem.headers or {})
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        headers.setdefault("Retry-After", RETRY_AFTER)
+    return JSONResponse(body, status_code=status.value, headers=headers, media_type=PROBLEM)
+
+
+def trace_of(request: Request) -> str:
+    return str(request.scope.get("state", {}).get("trace_id", ""))
+
+
+def internal() -> Problem:
+    status, detail = CODES["internal"]
+    return Problem(status, "internal", detail)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error that a handler, a dependency or the router raises with a problem."""
+
+    def ours(request: Request, error: Exception) -> Response:
+        return respond(_translate(error), trace_of(request))
+
+    for kind in (SlipwayError, RegistryError, AdapterError, OperationalError, InterfaceError, PoolTimeoutError):
+        app.add_exception_handler(kind, ours)
+    app.add_exception_handler(StarletteHTTPException, ours)
+    app.add_exception_handler(RequestValidationError, ours)
+
+
+def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of an operation that may answer with these codes of `CODES`."""
+    answers: dict[int | str, dict[str, Any]] = {}
+    for code in codes:
+        status, detail = CODES[code]
+        answer = answers.setdefault(
+            status.value,
+            {
+                "description": status.phrase,
+                "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}, "examples": {}}},
+            },
+        )
+        answer["content"][PROBLEM]["examples"][code] = {"value": _example(code, status, detail)}
+    return answers
+
+
+def _translate(error: Exception) -> Problem:
+    match error:
+        case Problem():
+            return error
+        case RequestValidationError():
+            return _invalid_request(error)
+        case StarletteHTTPException():
+            return _from_router(error)
+        case SlipwayError() | RegistryError() | AdapterError() if status := _status_of(error):
+            return Problem(status, error.code, error.message, details=getattr(error, "details", None))
+        case OperationalError() | InterfaceError() | PoolTimeoutError():
+            log.warning("database.unavailable", error=str(error).splitlines()[0])
+            status, detail = CODES["database_unavailable"]
+            return Problem(status, "database_unavailable", detail)
+        case _:
+            log.error("http.failed", exc_info=error)
+            return internal()
+
+
+def _status_of(error: Exception) -> HTTPStatus | None:
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), None)
+
+
+def _invalid_request(error: RequestValidationError) -> Problem:
+    found = error.errors()
+    if all(each["loc"][0] == "path" for each in found):  # an ill-formed id is the id of nothing
+        status, detail = CODES["not_found"]
+        return Problem(status, "not_found", detail)
+    if found[0]["type"] == "json_invalid":
+        why = found[0].get("ctx", {}).get("error", found[0]["msg"])
+        return Problem(HTTPStatus.BAD_REQUEST, "malformed_json", f"The body is not JSON: {why}.")
+    fields = [{"field": ".".join(str(part) for part in each["loc"]), "message": each["msg"]} for each in found]
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", _sentence(fields), details=fields)
+
+
+def _from_router(error: StarletteHTTPException) -> Problem:
+    status = HTTPStatus(error.status_code)
+    code = "internal" if status.is_server_error else status.phrase.lower().replace(" ", "_").replace("-", "_")
+    detail = CODES["not_found"][1] if status is HTTPStatus.NOT_FOUND else str(error.detail)
+    return Problem(status, code, detail, headers=error.headers)
+
+
+def _sentence(fields: Sequence[Mapping[str, str]]) -> str:
+    return "; ".join(f"{each['field']}: {each['message']}" for each in fields)
+
+
+def _example(code: str, status: HTTPStatus, detail: str) -> dict[str, Any]:
+    example = {
+        "type": f"urn:problem-type:slipway:{code}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "code": code,
+        "timestamp": "2026-11-20T12:00:00+00:00",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+    }
+    return example | ({"hint": HINTS[code]} if code in HINTS else {})

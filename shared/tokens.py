@@ -1,0 +1,97 @@
+"""Secrets that prove who somebody is: passwords, signed tokens, API keys. Knows no user and stores nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+ALGORITHM = "HS256"
+MIN_SECRET = 32
+"""Bytes: RFC 7518 §3.2 wants an HMAC key as long as the hash."""
+KEY_MARK = "slw_"
+_SHOWN = len(KEY_MARK) + 6
+
+
+class TokenRefused(Exception):  # noqa: N818 - it says what happened
+    """The token is not one of ours, was tampered with, or is over."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewKey:
+    """A fresh API key: `text` is for its owner and shown once, `digest` is for the database, `prefix` for lists."""
+
+    text: str
+    digest: str
+    prefix: str
+
+
+class Tokens:
+    """Signs and reads short-lived bearer tokens. Raises `ValueError` for a secret that can be guessed."""
+
+    def __init__(self, secret: str, *, lifetime: int) -> None:
+        if len(secret.encode()) < MIN_SECRET:
+            raise ValueError(
+                f"JWT_SECRET must have at least {MIN_SECRET} bytes, e.g. the output of `openssl rand -hex 32`"
+            )
+        self._secret = secret
+        self.lifetime = lifetime
+
+    def issue(self, subject: str) -> str:
+        """A token for `subject`, good for `lifetime` seconds."""
+        import jwt
+
+        now = int(time.time())
+        claims = {"sub": subject, "iat": now, "exp": now + self.lifetime}
+        return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
+
+    def subject(self, token: str) -> str:
+        """Whom a token speaks for. Raises `TokenRefused`."""
+        import jwt
+
+        # PyJWT takes a token without `exp` as good for ever unless told that the claim is required.
+        options: Any = {"require": ["exp", "iat", "sub"]}
+        try:
+            claims = jwt.decode(token, self._secret, algorithms=[ALGORITHM], options=options)
+        except jwt.InvalidTokenError as error:
+            raise TokenRefused(str(error)) from error
+        return str(claims["sub"])
+
+
+class Passwords:
+    """Hashes and checks passwords with argon2id; a check takes as long for a user who does not exist."""
+
+    def __init__(self) -> None:
+        import argon2
+
+        self._hasher = argon2.PasswordHasher()
+        self._nobody = self._hasher.hash(secrets.token_urlsafe(16))
+
+    def hash(self, password: str) -> str:
+        return self._hasher.hash(password)
+
+    def matches(self, hashed: str | None, password: str) -> bool:
+        """Whether the password is the one that was hashed; never for None."""
+        import argon2
+
+        try:
+            self._hasher.verify(hashed or self._nobody, password)
+        except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+            return False
+        return hashed is not None
+
+
+def new_key() -> NewKey:
+    text = KEY_MARK + secrets.token_urlsafe(32)
+    return NewKey(text=text, digest=digest(text), prefix=text[:_SHOWN])
+
+
+def digest(key: str) -> str:
+    """What the database knows of a key. It has 256 random bits, so a fast hash without salt is enough."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def is_key(text: str) -> bool:
+    return text.startswith(KEY_MARK)
