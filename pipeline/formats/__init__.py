@@ -7,6 +7,7 @@ run by name in a sandbox child.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import pkgutil
@@ -68,9 +69,10 @@ class Glimpse:
 class Format:
     """A kind of model file. `recognises` looks at content only; `extensions` carry their dot, in lower case.
 
-    The module of the same name holds, for sandbox children, `inspect(model, declared) -> facts` and, where the
-    format is `servable`, `load(model) -> Predictor` and `export(model, destination, exporter, inputs) -> facts`.
-    `exporters` are the known ways to ONNX, best first. `unservable` tells the uploader what to do where it is not.
+    The module of the same name holds, for sandbox children, `inspect(model, declared)`, which answers in the form of
+    `signature.Inspection`, and, where the format is `servable`, `load(model, inputs)`, which gives a `trial.Predictor`,
+    and `export(model, destination, exporter, inputs, outputs)`, which writes ONNX. `unservable` tells the uploader
+    what to do where it is not.
     """
 
     name: str
@@ -78,7 +80,6 @@ class Format:
     extensions: tuple[str, ...]
     recognises: Callable[[Glimpse], bool]
     servable: bool = True
-    exporters: tuple[str, ...] = ()
     unservable: str | None = None
 
     def function(self, name: str) -> str:
@@ -156,6 +157,18 @@ def describe(glimpse: Glimpse) -> str:
         if glimpse.head.startswith(signature, offset):
             return description
     return "nothing that is known here"
+
+
+@contextlib.contextmanager
+def blame(code: str, doing: str) -> Iterator[None]:
+    """Lay whatever is raised inside at the model's door: there, a library reads foreign bytes or runs foreign code."""
+    try:
+        yield
+    except (Rejected, MemoryError):
+        raise
+    except Exception as error:
+        said = str(error).rpartition("RuntimeError: ")[2].strip() or "no further words"
+        raise Rejected(code, f"{doing} failed: {type(error).__name__}: {said[:600]}") from error
 
 
 def glimpse_of(path: Path) -> Glimpse:

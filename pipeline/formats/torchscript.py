@@ -2,17 +2,126 @@
 
 from __future__ import annotations
 
-from pipeline.formats import Format, Glimpse
+from typing import Any
+
+from pipeline.errors import Rejected
+from pipeline.formats import Format, Glimpse, blame
+from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape
+from pipeline.stage import Json
+from pipeline.trial import Predictor, settle
+
+_DTYPES = ("float32", "int64")
+"""What an input may be, likeliest first: the archive does not say, but a trial run does."""
+
+
+def inspect(model: str, declared: Json) -> Json:
+    """Open the archive and run it once on inputs of the declared shape, which the archive itself does not know."""
+    from pipeline.torch_models import predictor
+
+    module = _open(model)
+    names = _input_names(module)
+    missing = [name for name in names if declared_shape(declared, name, names) is None]
+    if missing:
+        form = "[-1, 3, 224, 224]" if len(names) == 1 else '{"' + '": […], "'.join(names) + '": […]}'
+        raise Rejected(
+            "input_shape_required",
+            f"A TorchScript archive carries no input shapes. Declare input_shape for {', '.join(missing)}, for example "
+            f"{form} (-1 where a size is free), or upload the model as .pt2 or .onnx.",
+            inputs=names,
+        )
+    predict = predictor(module, names)
+    failures: list[Rejected] = []
+    for inputs in _guesses(names, declared):
+        try:
+            settled, outputs, forward, warnings = settle(predict, inputs, [])
+        except Rejected as error:
+            if error.code != "forward_failed":
+                raise
+            failures.append(error)
+            continue
+        return Inspection(
+            inputs=settled,
+            outputs=outputs,
+            parameters=sum(one.numel() for one in module.parameters()),
+            producer="torch.jit",
+            warnings=[*class_warnings(outputs, declared), *warnings],
+            forward=forward,
+            exporters=["torchscript", "dynamo"],
+        ).model_dump()
+    shapes = {name: declared_shape(declared, name, names) for name in names}
+    raise Rejected(
+        "shape_mismatch", f"The model does not run on the declared input_shape. {failures[0].message}", declared=shapes
+    )
+
+
+def load(model: str, inputs: Json) -> Predictor:
+    """Open the archive for running on arrays."""
+    from pipeline.torch_models import predictor
+
+    return predictor(_open(model), [Tensor.of(one).name for one in inputs])
+
+
+def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json) -> Json:
+    """Write ONNX with the older exporter, or turn the archive into an exported program for the newer one."""
+    import torch
+
+    from pipeline.torch_models import by_dynamo, by_tracing, dynamic_shapes, examples, quiet
+
+    module = _open(model)
+    given, wanted = [Tensor.of(one) for one in inputs], [Tensor.of(one) for one in outputs]
+    if exporter == "torchscript":
+        by_tracing(module, destination, given, wanted)
+        return {}
+    with quiet(), blame("conversion_failed", "Turning TorchScript into an exported program"):
+        from torch._export.converter import TS2EPConverter
+
+        loose = TS2EPConverter(module, examples(given), {}).convert()
+        # The converter leaves every axis free, which litters the graph with shape arithmetic: pin what is fixed.
+        program = torch.export.export(
+            loose.module(check_guards=False), examples(given), dynamic_shapes=dynamic_shapes(given)
+        )
+    by_dynamo(program, destination, given, wanted)
+    return {}
+
+
+def _open(model: str) -> Any:
+    import torch
+
+    from pipeline.torch_models import quiet
+
+    torch.set_num_threads(1)
+    with quiet(), blame("not_loadable", "Opening the TorchScript archive"):
+        return torch.jit.load(model, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+
+
+def _input_names(module: Any) -> list[str]:
+    with blame("no_signature", "Reading the signature of forward"):
+        arguments = module.forward.schema.arguments[1:]
+        required = [one for one in arguments if not one.has_default_value()]
+        odd = [f"{one.name}: {one.type}" for one in required if str(one.type) != "Tensor"]
+    if odd or not required:
+        raise Rejected("unsupported_input", f"forward must take tensors only, not {', '.join(odd) or 'nothing'}.")
+    return [one.name for one in required]
+
+
+def _guesses(names: list[str], declared: Json) -> list[list[Tensor]]:
+    """What the inputs may be: a first axis of any size before one that was fixed, floats before integers."""
+    shapes = {name: declared_shape(declared, name, names) or [] for name in names}
+    with_batch = {name: [None, *shape] for name, shape in shapes.items()}
+    as_batch = {name: [None, *shape[1:]] for name, shape in shapes.items()}
+    flat = any(len(shape) == 1 for shape in shapes.values())
+    return [
+        [
+            Tensor(name=name, dtype=dtype, shape=shape, example=example_shape(shape, dtype, shapes[name]))
+            for name, shape in found.items()
+        ]
+        for dtype in _DTYPES
+        for found in ([with_batch, as_batch] if flat else [as_batch, with_batch])
+    ]
 
 
 def _recognises(glimpse: Glimpse) -> bool:
     return glimpse.holds("code") and glimpse.holds("data.pkl") and glimpse.holds("constants.pkl")
 
 
-FORMAT = Format(
-    name="torchscript",
-    title="TorchScript",
-    extensions=(".pt", ".pth"),
-    recognises=_recognises,
-    exporters=("torchscript", "dynamo"),
-)
+FORMAT = Format(name="torchscript", title="TorchScript", extensions=(".pt", ".pth"), recognises=_recognises)
