@@ -1,0 +1,125 @@
+"""The strict grammar of symbolic sizes in exported programs. torch hands these strings to sympy, which evaluates them
+as Python: nothing may stand in them but symbols, small numbers, arithmetic and sympy's own constructors.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+from pipeline.readers.words import words
+
+_LONGEST = 8192
+_LARGEST = 1 << 64
+_SYMBOL = re.compile(r"(?:s|u|f|z|zuf|zf|backed|unbacked)\d{1,6}")
+_NAME_IN_SYMBOL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_DECIMAL = re.compile(r"-?[0-9.]{1,40}(?:e[+-]?\d{1,3})?")
+_CONSTANTS = frozenset({"oo", "int_oo", "true", "false", "True", "False", "pi", "E"})
+_FUNCTIONS = words(
+    "Symbol Integer Rational Float Add Mul Pow Max Min Abs Mod And Or Not Xor Eq Ne Lt Le Gt Ge Equality "
+    "Unequality StrictLessThan LessThan StrictGreaterThan GreaterThan Piecewise ExprCondPair ITE ceiling floor "
+    "sqrt sign FloorDiv ModularIndexing Where PythonMod CleanDiv CeilToInt FloorToInt CeilDiv LShift RShift "
+    "PowByNatural FloatPow FloatTrueDiv IntTrueDiv IsNonOverlappingAndDenseIndicator TruncToFloat TruncToInt "
+    "RoundToInt RoundDecimal ToFloat Identity BooleanTrue BooleanFalse NegativeInfinity Infinity IntInfinity "
+    "NegativeIntInfinity"
+)
+_ASSUMPTIONS = words(
+    "positive integer real nonnegative negative nonpositive nonzero zero finite infinite rational commutative "
+    "even odd evaluate complex extended_real extended_positive hermitian"
+)
+_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.BitOr)
+_COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+_GUARD_TOKEN = re.compile(
+    r"""(?:L\['[A-Za-z_]\w{0,63}'\](?:\[(?:\d{1,6}|'\w{1,64}')\])*(?:\.(?:size|stride)\(\)\[\d{1,3}\]|\.storage_offset\(\))?"""
+    r"""|-?\d{1,20}(?:\.\d{1,20})?|math\.(?:inf|isnan|floor|ceil|trunc)|not|and|or|is|None|True|False|Max|Min"""
+    r"""|\*\*(?=\s*[0-9]\b)|//|[<>=!]=|[-+*/%<>(),]|\s+)"""
+)
+
+
+def is_expression(text: str) -> bool:
+    """Whether the text is one symbolic expression and nothing else."""
+    if len(text) > _LONGEST or not text.isascii():
+        return False
+    try:
+        tree = ast.parse(text, mode="eval")
+        return _plain(tree.body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def is_guard(text: str) -> bool:
+    """Whether the text is a comparison of input sizes (`L['x'].size()[0] == 2*L['y'].size()[1]`)."""
+    at = 0
+    while len(text) <= _LONGEST and text.isascii() and at < len(text):
+        token = _GUARD_TOKEN.match(text, at)
+        if token is None:
+            return False
+        at = token.end()
+    return at == len(text) and "\n" not in text
+
+
+def _plain(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=bool()):
+            return True
+        case ast.Constant(value=int() as value):
+            return abs(value) <= _LARGEST
+        case ast.Constant(value=float()):
+            return True
+        case ast.Name(id=name):
+            return name in _CONSTANTS or _SYMBOL.fullmatch(name) is not None
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd() | ast.Not(), operand=operand):
+            return _plain(operand)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return _plain(left) and _small(right)
+        case ast.BinOp(left=left, op=operator, right=right):
+            return isinstance(operator, _OPERATORS) and _plain(left) and _plain(right)
+        case ast.Compare(left=left, ops=operators, comparators=others):
+            return all(isinstance(one, _COMPARISONS) for one in operators) and all(map(_plain, (left, *others)))
+        case ast.Tuple(elts=elements):
+            return all(map(_plain, elements))
+        case ast.Call(func=ast.Name(id=name), args=arguments, keywords=keywords):
+            return name in _FUNCTIONS and _arguments(name, arguments) and all(map(_assumption, keywords))
+        case _:
+            return False
+
+
+def _arguments(name: str, arguments: list[ast.expr]) -> bool:
+    match name, arguments:
+        case "Symbol", [ast.Constant(value=str() as text)]:
+            return _NAME_IN_SYMBOL.fullmatch(text) is not None
+        case "Float", [ast.Constant(value=str() as text), *rest]:
+            return _DECIMAL.fullmatch(text) is not None and all(map(_plain, rest))
+        case ("Symbol", _):
+            return False
+        case (("Pow" | "PowByNatural" | "FloatPow"), [base, exponent]):
+            return _plain(base) and _small(exponent)
+        case (("LShift" | "RShift"), [base, count]):
+            return _plain(base) and _small(count)
+        case _:
+            return all(map(_plain, arguments))
+
+
+def _small(node: ast.expr) -> bool:
+    """Exponents: numbers so large that evaluating them would never end are no sizes of anything."""
+    match node:
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return _small(operand)
+        case ast.Call(func=ast.Name(id="Integer"), args=[argument], keywords=[]):
+            return _small(argument)
+        case ast.Call(func=ast.Name(id="Rational"), args=[one, other], keywords=[]):
+            return _small(one) and _small(other)
+        case ast.Constant(value=int() | float() as value):
+            return abs(value) <= 64
+        case _:
+            return False
+
+
+def _assumption(keyword: ast.keyword) -> bool:
+    match keyword:
+        case ast.keyword(arg="precision", value=ast.Constant(value=int() as value)):
+            return 0 < value < 1 << 12
+        case ast.keyword(arg=str() as name, value=ast.Constant(value=bool())):
+            return name in _ASSUMPTIONS
+        case _:
+            return False
