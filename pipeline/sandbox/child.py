@@ -22,6 +22,7 @@ _OUTPUT_KEPT = 64 << 10
 _CHUNK = 256 << 10
 _READY_WITHIN = 30.0
 _GONE_WITHIN = 10.0
+_DYING_WITHIN = 2.0
 
 
 class SandboxChild:
@@ -165,7 +166,11 @@ class SandboxChild:
             del self._tail[:-_OUTPUT_KEPT]
 
     def _see_death(self) -> Exception:
-        """The child hung up: it is dead or dying. Wait for the zygote's report and judge it."""
+        """The child hung up: it is dead, dying or pretending. Wait for the zygote's report and judge it."""
+        poller = select.poll()
+        poller.register(self._status, select.POLLIN)
+        if not poller.poll(_DYING_WITHIN * 1000):
+            return self._kill(Rejected("crashed", "The process that read the model hung up."))
         death = self._report()
         self._drain()
         output = self._tail.decode(errors="replace")

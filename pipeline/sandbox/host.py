@@ -29,8 +29,9 @@ _OURS = ("pipeline", "registry", "shared")
 """Packages whose source a child may read: ours, without the folder around them, where settings may lie."""
 _PRELOADED_WITHIN = 180.0
 _PROBED_WITHIN = 20.0
-_QUIET = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""The zygote's whole environment: thread pools started at import would not survive the fork."""
+_QUIET = {"ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""The zygote's whole environment. Threads started at import would not survive the fork: pools of BLAS and OpenMP, and
+ONNX Runtime's telemetry, which nobody asked for either."""
 
 
 @dataclass(frozen=True, kw_only=True)
