@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import httpx2
@@ -18,6 +18,8 @@ from slipway.transport import Wire, again_after, as_object, checked, unreachable
 
 SILENCE_SECONDS = 45.0
 """Three missed keep-alives: the connection is dead, whatever TCP believes."""
+CONFIRM_SECONDS = 3.0
+"""How long to listen for more after the end of a run that is over; a server closes such a stream at once."""
 
 
 def follow(
@@ -30,34 +32,51 @@ def follow(
     the server has been away for as long as the retry policy is patient.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    last = last_event_id
-    failures, last_contact = 0, time.monotonic()
-    over_before = False  # the run was over before the connection was opened, so nothing can follow what it says
+    last, failures = last_event_id, 0
+    last_contact = last_news = time.monotonic()
+    # A run that was retried has old ends in its history, so an end is the last event only when a connection that was
+    # opened after the run was known to be over has nothing to add. Whoever resumes may be at the end already.
+    ended, over = last_event_id is not None, False
     while True:
+        confirming = ended and over
+        until = _earlier(deadline, time.monotonic() + CONFIRM_SECONDS) if confirming else deadline
         error: SlipwayError | None = None
+        news = False
         try:
-            for event in _one_connection(wire, run_id, last, deadline):
-                last_contact = time.monotonic()
-                if event is None or (last is not None and event.seq <= last):
-                    continue
-                last, failures, over_before = event.seq, 0, False
-                yield event
-                if event.terminal and _is_over(wire, run_id, deadline):  # a retried run has old ends in its history
-                    return
-            if over_before:
-                return
-            over_before = _is_over(wire, run_id, deadline)
+            with contextlib.closing(_one_connection(wire, run_id, last, until)) as connection:
+                for event in connection:
+                    last_contact = time.monotonic()
+                    if event is None or (last is not None and event.seq <= last):
+                        continue
+                    last, ended, news, failures, last_news = event.seq, event.terminal, True, 0, last_contact
+                    yield event
+                    if ended:
+                        break
         except SlipwayError as failure:
             error = failure
+        if confirming and not news and (error is None or (until is not None and time.monotonic() >= until)):
+            return
+        if over and not news and time.monotonic() - last_news > wire.retry.patience:
+            return  # the run is over and the server has no end to tell
         _still_time(run_id, deadline, timeout)
+        if error is None:
+            try:
+                over = _is_over(wire, run_id, deadline)
+            except SlipwayError as failure:
+                error = failure
         failures += 1
-        pause: float | None = wire.retry.pause(failures)
+        pause: float | None = 0.0 if ended and over and news else wire.retry.pause(failures)
         if error:
             pause = again_after(error, failures, wire.retry)
             if pause is None or time.monotonic() - last_contact > wire.retry.patience:
                 raise error
-        time.sleep(_at_most(pause or 0.0, deadline))
+        if pause:
+            time.sleep(_at_most(pause, deadline))
         _still_time(run_id, deadline, timeout)
+
+
+def _earlier(deadline: float | None, other: float) -> float:
+    return other if deadline is None else min(deadline, other)
 
 
 def _is_over(wire: Wire, run_id: str, deadline: float | None) -> bool:
@@ -82,7 +101,7 @@ def _still_time(run_id: str, deadline: float | None, timeout: float | None) -> N
         )
 
 
-def _one_connection(wire: Wire, run_id: str, last: int | None, deadline: float | None) -> Iterator[Event | None]:
+def _one_connection(wire: Wire, run_id: str, last: int | None, deadline: float | None) -> Generator[Event | None]:
     """Yield None once the server has answered, then what it says until the connection ends."""
     headers = wire.headers() | {"Accept": "text/event-stream", "Cache-Control": "no-store"}
     if last is not None:

@@ -53,6 +53,7 @@ class Wire:
         self.timeout = timeout
         self.retry = retry
         self._agent = agent
+        self._trust = httpx2.create_ssl_context()  # reading the certificate store takes longer than most requests
         self._pool = self.pool()
 
     def __enter__(self) -> Self:
@@ -68,7 +69,7 @@ class Wire:
     def pool(self) -> httpx2.Client:
         """Return a fresh pool with our limits and no credential."""
         timeout = httpx2.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout))
-        return httpx2.Client(timeout=timeout, headers={"User-Agent": self._agent})
+        return httpx2.Client(timeout=timeout, headers={"User-Agent": self._agent}, verify=self._trust)
 
     def headers(self) -> dict[str, str]:
         """Return what proves who is asking."""

@@ -94,7 +94,8 @@ def _server(client: Client) -> Iterator[Check]:
     try:
         health = client.health()
     except SlipwayError as error:
-        yield _failed("reachable", error)
+        do = "Is SLIPWAY_URL right, and does the server run there? On the server: make up"
+        yield Check(name="reachable", state="fail", said=error.detail, do=do, exit_code=error.exit_code)
         return
     slow = health.seconds > SLOW_SECONDS
     yield Check(

@@ -15,7 +15,9 @@ from slipway.cli.running import conclude, watched
 from slipway.cli.screen import Json, Quiet, Screen, plain, session, text, usage
 from slipway.upload import Progress
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The model file.", exists=True, dir_okay=False, readable=True)]
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="The model file.", exists=True, dir_okay=False, readable=True)
+]
 
 
 def _side(text: str) -> Any:
@@ -159,13 +161,10 @@ class Meter:
         if self._bars is None:
             if not self._screen.as_json:
                 self._screen.say(text(f"{progress.phase} {self._file.name} ({wording.size(progress.total)})"))
-        elif progress.phase in {"hashing", "uploading", "checking", "downloading"}:
+        elif self._task is None:
             self._task = self._bars.add_task(progress.phase, total=progress.total)
         else:
-            self._task = None
-            self._bars.console.print(
-                text(f"{progress.phase} …" if progress.phase == "finishing" else progress.phase, "dim")
-            )
+            self._bars.update(self._task, description=progress.phase, total=progress.total, completed=progress.done)
 
 
 def _left_behind(phase: str) -> str:

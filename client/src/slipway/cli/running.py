@@ -93,7 +93,7 @@ def explain(screen: Screen, error: RunEnded) -> None:
             screen.err.print(evidence)
     advice = next((item.get("advice") for item in run.facts("scan").get("findings") or () if item.get("advice")), None)
     if advice and run.stage == "scan":
-        error.hint = f"{advice} – {error.hint}"
+        error.hint = f"{advice}\n{error.hint}"
 
 
 def logs(

@@ -116,8 +116,8 @@ class Screen:
         grid.add_row("  what", text(error.detail))
         for why in whys(error.details):
             grid.add_row("  why", text(why))
-        if error.hint:
-            grid.add_row("  do", text(error.hint))
+        for step in (error.hint or "").splitlines():
+            grid.add_row("  do", text(step))
         grid.add_row("  whose", text(error.fault))
         if error.trace_id:
             grid.add_row("  trace", text(error.trace_id))

@@ -236,7 +236,7 @@ def variants(run: Run) -> list[Row]:
                 p50_ms=row.get("p50_ms"),
                 speedup="1 (reference)" if item["role"] == "source" and row else speedup(row),
                 agreement=agreement(check),
-                verdict=str(row.get("verdict") or ("reference" if item["role"] == "source" else "not measured")),
+                verdict="–" if item["role"] == "source" else str(row.get("verdict") or "not measured"),
             )
         )
     return rows
