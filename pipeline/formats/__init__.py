@@ -21,6 +21,32 @@ from pipeline.errors import Rejected
 HEAD = 64 << 10
 TAIL = 1 << 20
 
+PRELOAD = (
+    "numpy",
+    "onnx",
+    "onnx.inliner",
+    "onnx.version_converter",
+    "onnxruntime",
+    "onnxruntime.quantization",
+    "onnxscript",
+    "onnxslim",
+    "torch",
+    "torch._dynamo",
+    "torch._export.converter",
+    "torch._export.non_strict_utils",
+    "torch._export.serde.serialize",
+    "torch._functorch.aot_autograd",
+    "torch.export.pt2_archive",
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._registration",
+    "torch.onnx._internal.torchscript_exporter.utils",
+    "pipeline.canonical",
+    "pipeline.optimizing",
+    "pipeline.torch_models",
+    "pipeline.verification",
+)
+"""What a sandbox zygote does well to import before it forks: everything that the children of all stages would."""
+
 _LISTED_MEMBERS = 20_000
 _END = b"PK\x05\x06"
 _END64 = b"PK\x06\x06"
