@@ -6,19 +6,28 @@ import logging
 import sys
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 
 def configure(*, fmt: str = "json", level: str = "INFO") -> None:
     """Set up structlog once, in `main()`."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    # Without the values of local variables: they hold what must not be in a log.
+    traceback: structlog.typing.Processor
+    renderer: structlog.typing.Processor
+    if fmt == "json":
+        traceback = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        traceback = structlog.dev.set_exc_info
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks if fmt == "json" else structlog.dev.set_exc_info,
+            traceback,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),

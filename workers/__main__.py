@@ -53,16 +53,17 @@ def _worker(app: Celery, settings: Settings, stages: tuple[Stage, ...], name: st
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # SIGTERM lets the step under way end (Celery's soft shutdown)
     app.conf.worker_pool_start_method = pool.start_method
     _forget_dead_scratch()
+    zygote = Zygote(preload=PRELOAD, prefixes=("pipeline.", *(f"{package}." for package in settings.stage_packages)))
     made: dict[str, Tools] = {}
 
     @worker_process_init.connect(weak=False)
     def build(**_: Any) -> None:
-        made["tools"] = _tools(settings, name)
+        made["tools"] = _tools(settings, name, zygote)
 
     @worker_process_shutdown.connect(weak=False)
     def close(**_: Any) -> None:
+        zygote.close()
         if "tools" in made:
-            made["tools"].sandbox.close()  # type: ignore[attr-defined]
             shutil.rmtree(made["tools"].scratch, ignore_errors=True)
 
     for stage in stages:
@@ -93,7 +94,7 @@ def _register(app: Celery, stage: Stage, made: dict[str, Tools]) -> None:
     app.task(name=task_name(stage.name), shared=False)(task)
 
 
-def _tools(settings: Settings, pool: str) -> Tools:
+def _tools(settings: Settings, pool: str, zygote: Zygote) -> Tools:
     """What one worker child works with; made after the fork, because connections do not survive one."""
     storage = Storage(
         endpoint_url=settings.s3_endpoint_url,
@@ -106,7 +107,7 @@ def _tools(settings: Settings, pool: str) -> Tools:
         staging=storage.bucket(settings.bucket("staging")),
         registry=storage.bucket(settings.bucket("registry")),
         quarantine=storage.bucket(settings.bucket("quarantine")),
-        sandbox=Zygote(preload=PRELOAD),
+        sandbox=zygote,
         scanner=ClamdScanner(Clamd(settings.clamd_url)) if settings.clamd_url else None,
         scratch=Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")),
         lease=settings.lease,
