@@ -14,7 +14,9 @@ from pathlib import Path
 
 def main() -> None:
     names = [name for name in sys.argv[1:] if not name.startswith("-")]
-    found = sorted(m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg and m.name != "__main__")
+    found = sorted(
+        m.name for m in pkgutil.iter_modules([str(Path(__file__).parent)]) if not m.ispkg and m.name != "__main__"
+    )
     unknown = sorted(set(names) - set(found))
     if unknown:
         sys.exit(f"no benchmark {', '.join(unknown)}; there are {', '.join(found)}")

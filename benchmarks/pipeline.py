@@ -32,7 +32,9 @@ from shared.settings import Settings
 ROUNDS = 60
 WARM_UP = 5
 PACKAGE = "benchmarks.stages"
-PEER = Celery("peer", broker=os.environ.get("REDIS_URL", ""), backend=os.environ.get("REDIS_URL", ""), set_as_current=False)
+PEER = Celery(
+    "peer", broker=os.environ.get("REDIS_URL", ""), backend=os.environ.get("REDIS_URL", ""), set_as_current=False
+)
 PEER.conf.update(task_default_queue="peer", worker_prefetch_multiplier=1)
 
 
@@ -119,13 +121,27 @@ def _database() -> Iterator[str]:
 def _processes(url: str) -> Iterator[None]:
     broker = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/2"
     environment = os.environ | {"DATABASE_URL": url, "REDIS_URL": broker, "STAGE_PACKAGES": f'["{PACKAGE}"]'}
-    peer = [sys.executable, "-m", "celery", "-A", "benchmarks.pipeline:PEER", "worker", "-c1", "-Q", "peer", "-l", "ERROR"]
+    peer = [
+        sys.executable,
+        "-m",
+        "celery",
+        "-A",
+        "benchmarks.pipeline:PEER",
+        "worker",
+        "-c1",
+        "-Q",
+        "peer",
+        "-l",
+        "ERROR",
+    ]
     commands = (
         ([sys.executable, "-m", "workers.relay"], environment),
         ([sys.executable, "-m", "workers", "cpu", "1"], environment),
         (peer, os.environ),
     )
-    running = [subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for line, env in commands]
+    running = [
+        subprocess.Popen(line, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for line, env in commands
+    ]
     try:
         yield
     finally:

@@ -76,7 +76,9 @@ def sweep(session: Session, *, ring_again: float, broker_forgot: bool = False, l
     found = 0
     for run_id in store.lost(session, limit):
         step = store.load(session, run_id).step
-        signal = Broke(stage=step.stage, attempt=step.attempt, code=WORKER_LOST, detail="The worker was not heard of again.")
+        signal = Broke(
+            stage=step.stage, attempt=step.attempt, code=WORKER_LOST, detail="The worker was not heard of again."
+        )
         send(session, run_id, signal)
         found += 1
     for run_id in store.unheard(session, ring_again, limit, at_once=broker_forgot):

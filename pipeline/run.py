@@ -88,7 +88,12 @@ class Run:
         return self.step.attempt
 
     def _to(
-        self, status: Status, step: StepStatus, rest: StepStatus | None = None, code: str | None = None, detail: str | None = None
+        self,
+        status: Status,
+        step: StepStatus,
+        rest: StepStatus | None = None,
+        code: str | None = None,
+        detail: str | None = None,
     ) -> Run:
         """The next state: the current step becomes `step`, the steps behind it `rest` (None leaves them)."""
         plan = list(self.plan)
@@ -216,7 +221,9 @@ def advance(run: Run, signal: Signal) -> tuple[Run, tuple[Effect, ...]]:
             reset = tuple(replace(step, status=StepStatus.PENDING, final_attempt=0) for step in again.plan[position:])
             return _queue(replace(again, plan=again.plan[:position] + reset), position=position)
         case (Status.RUNNING, Claimed()) | (_, Passed() | Refused() | Broke() | Claimed()):
-            raise Stale("stale_attempt", f"{signal.stage} attempt {signal.attempt} cannot report: the run is {run.status}")
+            raise Stale(
+                "stale_attempt", f"{signal.stage} attempt {signal.attempt} cannot report: the run is {run.status}"
+            )
         case status, _:
             raise IllegalTransition("illegal_transition", f"a {status} run cannot take {type(signal).__name__}")
 
@@ -233,7 +240,7 @@ def _queue(run: Run, *, position: int, delay: float = 0.0) -> tuple[Run, tuple[E
     attempt = step.attempt + 1
     final = step.final_attempt or step.attempt + step.max_attempts
     step = replace(step, status=StepStatus.QUEUED, attempt=attempt, final_attempt=final)
-    plan = run.plan[:position] + (step,) + run.plan[position + 1 :]
+    plan = (*run.plan[:position], step, *run.plan[position + 1 :])
     ring = Ring(stage=step.stage, queue=step.queue, attempt=attempt, delay=delay)
     return replace(run, plan=plan, position=position), (ring,)
 

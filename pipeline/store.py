@@ -140,9 +140,7 @@ def save(
             changed |= {"code": after.code, "detail": after.detail}
             if report is not None:
                 changed["report"] = report
-        session.execute(
-            update(steps).where(steps.c.run_id == after.id, steps.c.position == position).values(changed)
-        )
+        session.execute(update(steps).where(steps.c.run_id == after.id, steps.c.position == position).values(changed))
 
 
 def add_event(session: Session, run: Run, kind: str, data: dict[str, Any]) -> None:
@@ -295,9 +293,7 @@ def find_many(
 
 
 def events_after(session: Session, run_id: UUID, seq: int) -> list[Event]:
-    rows = session.execute(
-        select(events).where(events.c.run_id == run_id, events.c.seq > seq).order_by(events.c.seq)
-    )
+    rows = session.execute(select(events).where(events.c.run_id == run_id, events.c.seq > seq).order_by(events.c.seq))
     return [Event(run_id=row.run_id, seq=row.seq, kind=row.kind, data=row.data, at=row.at) for row in rows]
 
 
@@ -307,7 +303,9 @@ def add_logs(session: Session, run_id: UUID, stage: str, attempt: int, lines: It
         session.execute(insert(logs), rows)
 
 
-def read_logs(session: Session, run_id: UUID, stage: str, *, attempt: int | None, after: int, limit: int) -> list[Row[Any]]:
+def read_logs(
+    session: Session, run_id: UUID, stage: str, *, attempt: int | None, after: int, limit: int
+) -> list[Row[Any]]:
     """Log lines of a step in order, those with an id above `after`."""
     query = select(logs).where(logs.c.run_id == run_id, logs.c.stage == stage, logs.c.id > after)
     if attempt is not None:

@@ -137,9 +137,7 @@ def anybody(session: Session) -> bool:
 
 
 def _user(row: Row[Any]) -> User:
-    return User(
-        id=row.id, username=row.username, permissions=tuple(row.permissions), password_hash=row.password_hash
-    )
+    return User(id=row.id, username=row.username, permissions=tuple(row.permissions), password_hash=row.password_hash)
 
 
 def _key(row: Row[Any]) -> ApiKey:

@@ -84,9 +84,7 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
     model_id = session.execute(
         select(models.c.id).where(models.c.owner_id == intake.owner_id, models.c.name == intake.model).with_for_update()
     ).scalar_one()
-    taken = session.execute(
-        select(versions.c.version, versions.c.ordinal).where(versions.c.model_id == model_id)
-    ).all()
+    taken = session.execute(select(versions.c.version, versions.c.ordinal).where(versions.c.model_id == model_id)).all()
     version = normalise(intake.version) if intake.version else following((row.version for row in taken), intake.bump)
     try:
         with session.begin_nested():
@@ -109,7 +107,9 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
                 .returning(versions)
             ).one()
     except IntegrityError as error:
-        raise Taken("version_exists", f"{intake.model} has a version {version} already; versions never change.") from error
+        raise Taken(
+            "version_exists", f"{intake.model} has a version {version} already; versions never change."
+        ) from error
     session.execute(update(models).where(models.c.id == model_id).values(updated_at=func.now()))
     return row
 
@@ -153,9 +153,9 @@ def keep_original(session: Session, version_id: UUID, key: str, side_files: Mapp
 def upload(session: Session, version_id: UUID) -> Row[Any]:
     """A version with its model's name, for the pipeline (which sees everything)."""
     return session.execute(
-        select(versions, models.c.name.label("model")).join(models, models.c.id == versions.c.model_id).where(
-            versions.c.id == version_id
-        )
+        select(versions, models.c.name.label("model"))
+        .join(models, models.c.id == versions.c.model_id)
+        .where(versions.c.id == version_id)
     ).one()
 
 
@@ -274,7 +274,10 @@ def _filters(search: str | None, model_type: str | None, framework: str | None) 
     found: list[ColumnElement[bool]] = []
     if search:
         found.append(
-            or_(models.c.name.icontains(search, autoescape=True), models.c.description.icontains(search, autoescape=True))
+            or_(
+                models.c.name.icontains(search, autoescape=True),
+                models.c.description.icontains(search, autoescape=True),
+            )
         )
     if model_type:
         found.append(models.c.model_type == model_type)

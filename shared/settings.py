@@ -67,9 +67,13 @@ class Settings(DatabaseSettings):
     @model_validator(mode="after")
     def _refuse_unsafe_production(self) -> Settings:
         if self.upload_expiry <= self.upload_timeout:
-            raise ValueError("UPLOAD_EXPIRY must exceed UPLOAD_TIMEOUT, or the sweep would take a running upload's bytes")
+            raise ValueError(
+                "UPLOAD_EXPIRY must exceed UPLOAD_TIMEOUT, or the sweep would take a running upload's bytes"
+            )
         if self.environment == "production" and self.clamd_url is None:
-            raise ValueError("CLAMD_URL is required in production: nothing may pass unscanned (ENVIRONMENT=development runs without)")
+            raise ValueError(
+                "CLAMD_URL is required in production: nothing may pass unscanned (ENVIRONMENT=development runs without)"
+            )
         return self
 
     def bucket(self, room: Literal["staging", "registry", "quarantine"]) -> str:

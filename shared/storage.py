@@ -259,7 +259,9 @@ def _outcomes(what: str) -> Iterator[None]:
         if code in _MISSING:
             raise ObjectMissing("object_missing", f"Storage has no object {what}.") from error
         if code in _FULL:
-            raise DependencyUnavailable("storage_full", "Storage is full; free some space or raise its quota.") from error
+            raise DependencyUnavailable(
+                "storage_full", "Storage is full; free some space or raise its quota."
+            ) from error
         raise DependencyUnavailable("storage_unavailable", f"Storage refused {what}: {code}.") from error
     except (BotoCoreError, Boto3Error, OSError) as error:
         raise DependencyUnavailable("storage_unavailable", f"Storage does not answer: {error}.") from error

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Postgres, Valkey, S3 and clamd, named by `os.environ`. Those that it names already are used as they are."""
-    from stack.launcher import Stack  # noqa: PLC0415 - domain tests start nothing
+    from stack.launcher import Stack
 
     with ExitStack() as running, pytest.MonkeyPatch.context() as patch:
         if not os.environ.get("DATABASE_URL"):

@@ -131,7 +131,12 @@ def _flower(app: Celery, settings: Settings) -> None:
     # By the environment, because a command line can be read by everybody on the machine.
     os.environ["FLOWER_BASIC_AUTH"] = f"{settings.flower_user}:{password}"
     app.start(
-        argv=["flower", f"--address={settings.slipway_host}", f"--port={settings.flower_port}", "--inspect_timeout=3000"]
+        argv=[
+            "flower",
+            f"--address={settings.slipway_host}",
+            f"--port={settings.flower_port}",
+            "--inspect_timeout=3000",
+        ]
     )
 
 

@@ -29,7 +29,9 @@ def retire(session: Session, run_id: UUID, version: Row[Any], staging: Bucket, q
     original = keep(version.staging_key)
     if quarantine.sha256(original) != version.sha256:
         quarantine.delete([original])
-        raise DependencyUnavailable("digest_mismatch", f"The quarantined copy of {version.filename} is not what was uploaded.")
+        raise DependencyUnavailable(
+            "digest_mismatch", f"The quarantined copy of {version.filename} is not what was uploaded."
+        )
     side_files = {
         role: file if file["key"].startswith(f"{version.id}/") else {**file, "key": keep(file["key"])}
         for role, file in version.side_files.items()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from pipeline import store
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from workers.tasks import Tools
 
 
-class Abandoned(Exception):  # noqa: N818 - not an error: the attempt is somebody else's now
+class Abandoned(Exception):
     """The lease is gone; nothing that this attempt still does will count."""
 
 
@@ -56,7 +56,7 @@ class Workshop:
         self.options: Mapping[str, Json] = tools.options
         self.publisher = Publishing(tools.staging, tools.registry)
 
-    def __enter__(self) -> Workshop:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -66,7 +66,9 @@ class Workshop:
 
     @cached_property
     def model(self) -> Path:
-        return self._local("model" + "".join(Path(self._row.filename).suffixes[-1:]), self._row.staging_key, self._row.sha256)
+        return self._local(
+            "model" + "".join(Path(self._row.filename).suffixes[-1:]), self._row.staging_key, self._row.sha256
+        )
 
     @cached_property
     def side_files(self) -> Mapping[str, Path]:
@@ -157,7 +159,7 @@ class LeasedSession:
         self._lease.on_lost(child.kill)
         return child
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._session.__exit__(*exception)
 
 
@@ -176,7 +178,9 @@ class Publishing:
         found = self._registry.sha256(key)
         if found != file.sha256:
             self._registry.delete([key])
-            raise Unavailable("digest_mismatch", f"The registry holds {found} for {file.name}, reported was {file.sha256}.")
+            raise Unavailable(
+                "digest_mismatch", f"The registry holds {found} for {file.name}, reported was {file.sha256}."
+            )
         return key
 
     def write(self, name: str, content: bytes, media_type: str) -> File:

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
+from typing import Self
 from uuid import UUID
 
 import structlog
@@ -48,7 +49,7 @@ class Lease:
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat_until_done, name="lease", daemon=True)
 
-    def __enter__(self) -> Lease:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -34,7 +34,15 @@ def _verified(earlier: Mapping[str, Passage]) -> str | None:
     if "convert" not in earlier:
         return "no conversion was made"
     verification = earlier["convert"].facts.get("verification") or {}
-    return None if verification.get("verified") is True else f"the conversion is not verified: {verification.get('reason')}"
+    if verification.get("verified") is not True:
+        return f"the conversion is not verified: {verification.get('reason')}"
+    optimized = earlier["optimize"].facts.get("variants", ()) if "optimize" in earlier else ()
+    verified = {
+        variant["name"] for variant in optimized if variant.get("verified") is True and not variant.get("withheld")
+    }
+    doubtful = [variant_name(file) for file in _servable_files(earlier) if file.role == "variant"]
+    doubtful = [name for name in doubtful if name not in verified]
+    return f"no verification of {', '.join(doubtful)}" if doubtful else None
 
 
 def _benchmarked(earlier: Mapping[str, Passage]) -> str | None:
@@ -60,7 +68,9 @@ def run(ctx: Context) -> Report:
         ctx.log(f"gate {gate['gate']}: {'passed' if gate['passed'] else gate['reason']}")
     missing = [f"{gate['gate']}: {gate['reason']}" for gate in gates if not gate["passed"]]
     if missing:
-        raise Rejected("gate_failed", f"Not promoted; missing evidence: {'; '.join(missing)}.", gates=gates, missing=missing)
+        raise Rejected(
+            "gate_failed", f"Not promoted; missing evidence: {'; '.join(missing)}.", gates=gates, missing=missing
+        )
 
     published = [_entry(file, ctx.publisher.publish(file)) for file in _publishable(ctx.earlier)]
     manifest = ctx.publisher.write("manifest.json", _manifest(ctx, gates, published), "application/json")
@@ -105,7 +115,12 @@ def _manifest(ctx: Context, gates: list[dict[str, Json]], published: list[dict[s
         "manifest": 1,
         "model": ctx.upload.model,
         "version": ctx.upload.version,
-        "source": {"filename": ctx.upload.filename, "sha256": ctx.upload.sha256, "size": ctx.upload.size, "format": ctx.upload.format},
+        "source": {
+            "filename": ctx.upload.filename,
+            "sha256": ctx.upload.sha256,
+            "size": ctx.upload.size,
+            "format": ctx.upload.format,
+        },
         "artifacts": [{key: entry[key] for key in ("name", "role", "sha256", "size", "meta")} for entry in published],
         "gates": gates,
         "evidence": {stage: dict(passage.facts) for stage, passage in ctx.earlier.items()},
@@ -114,5 +129,9 @@ def _manifest(ctx: Context, gates: list[dict[str, Json]], published: list[dict[s
 
 
 STAGE = Stage(
-    name="promote", run=run, queue="default", after=("scan", "validate", "convert", "optimize", "benchmark"), max_attempts=5
+    name="promote",
+    run=run,
+    queue="default",
+    after=("scan", "validate", "convert", "optimize", "benchmark"),
+    max_attempts=5,
 )

@@ -52,7 +52,15 @@ def test_a_run_goes_from_submit_to_success_and_its_events_have_no_gaps(
     send(begin, run_id, Claimed(**FIRST, worker="w1"))
     send(begin, run_id, Passed(**FIRST, report={"facts": {"verdict": "clean"}, "files": []}))
     send(begin, run_id, Claimed(stage="promote", attempt=1))
-    entry = {"name": "onnx-fp32", "role": "canonical", "key": "k", "sha256": "1" * 64, "size": 1, "media_type": "a/b", "meta": {}}
+    entry = {
+        "name": "onnx-fp32",
+        "role": "canonical",
+        "key": "k",
+        "sha256": "1" * 64,
+        "size": 1,
+        "media_type": "a/b",
+        "meta": {},
+    }
     send(begin, run_id, Passed(stage="promote", attempt=1, report={"facts": {"published": [entry]}, "files": []}))
     with begin() as session:
         events = store.events_after(session, run_id, -1)
@@ -107,9 +115,14 @@ def test_a_transaction_that_fails_leaves_no_state_no_event_and_no_message(
     run_id = submit()
     send(begin, run_id, Claimed(**FIRST))
     before = (kinds(begin, run_id), outbox(begin, run_id))
-    with pytest.raises(ZeroDivisionError), begin() as session:
-        engine.send(session, run_id, Passed(**FIRST))
-        raise ZeroDivisionError
+
+    def pass_and_stumble() -> None:
+        with begin() as session:
+            engine.send(session, run_id, Passed(**FIRST))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        pass_and_stumble()
     assert (kinds(begin, run_id), outbox(begin, run_id)) == before
     with begin() as session:
         assert store.load(session, run_id).status is Status.RUNNING
@@ -192,7 +205,9 @@ def test_a_refusal_keeps_the_findings_and_the_verdict(begin: Begin, submit: Call
     send(begin, run_id, Refused(**FIRST, code="malicious", detail="os.system", report=report))
     with begin() as session:
         row, steps = store.find(session, Viewer(user_id=owner), run_id)
-        verdict = session.execute(text("SELECT verdict FROM versions WHERE id = :id"), {"id": row.version_id}).scalar_one()
+        verdict = session.execute(
+            text("SELECT verdict FROM versions WHERE id = :id"), {"id": row.version_id}
+        ).scalar_one()
     assert (row.status, row.code, verdict) == ("rejected", "malicious", "malicious")
     assert steps[0].report == report
     assert [topic for topic, _ in outbox(begin, run_id)] == ["ring", "cleanup"]
@@ -214,7 +229,9 @@ def test_two_uploads_at_once_get_two_ordinals(begin: Begin, submit: Callable[...
         thread.join()
     with begin() as session:
         rows = session.execute(
-            text("SELECT ordinal, version FROM versions v JOIN models m ON m.id = model_id WHERE m.name = 'same' ORDER BY 1")
+            text(
+                "SELECT ordinal, version FROM versions v JOIN models m ON m.id = model_id WHERE m.name = 'same' ORDER BY 1"
+            )
         ).all()
     assert [row.ordinal for row in rows] == list(range(1, 9))
     assert len({row.version for row in rows}) == 8

@@ -39,10 +39,11 @@ EAGER = {
 }
 
 
+COMMANDS = {"relay": ["workers.relay"], "one": ["workers", "cpu", "1"], "two": ["workers", "cpu", "1"]}
+
+
 class Crew:
     """Relay and workers as processes of their own, each with a process group that can be killed whole."""
-
-    commands = {"relay": ["workers.relay"], "one": ["workers", "cpu"], "two": ["workers", "cpu"]}
 
     def __init__(self, environment: dict[str, str], logs: Path) -> None:
         self.environment = environment | EAGER | {"PYTHONPATH": os.fspath(Path(__file__).parents[2])}
@@ -53,8 +54,8 @@ class Crew:
         for name in names:
             with (self.logs / f"{name}.log").open("ab") as log:
                 self.running[name] = subprocess.Popen(
-                    [sys.executable, "-m", *self.commands[name]],
-                    env=self.environment | {"HOSTNAME_SUFFIX": name},
+                    [sys.executable, "-m", *COMMANDS[name]],
+                    env=self.environment,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
@@ -132,7 +133,12 @@ def staged(storage: Storage, settings: Settings, submit: Callable[..., UUID]) ->
 
 
 def test_a_run_goes_through_its_stages_and_leaves_nothing_in_staging(
-    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin, storage: Storage, settings: Settings
+    crew: Crew,
+    staged: Callable[..., UUID],
+    ended: Callable[..., Run],
+    begin: Begin,
+    storage: Storage,
+    settings: Settings,
 ) -> None:
     run_id = staged("quick", "hang")
     run = ended(run_id)
