@@ -11,11 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `harbour` and `story`, whatever pytest's import mode
 
-from harbour import TOKEN, Harbour, harbour  # noqa: E402
-
-from slipway import Client, Retry  # noqa: E402
-
-FAST = Retry(attempts=4, first=0.01, most=0.05, longest_pause=1.0, patience=2.0)
+from conditions import FAST, TOKEN, Harbour
+from harbour import harbour
+from slipway import Client
 
 
 @pytest.fixture(autouse=True)
@@ -57,3 +55,10 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def signed_in(server: Harbour, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_URL", server.url)
+    monkeypatch.setenv("SLIPWAY_TOKEN", TOKEN)
+    monkeypatch.setenv("NO_COLOR", "1")

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.parser import BytesHeaderParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,71 +22,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import story
-
-TOKEN = "slw_test"
-RUN = "0198c0de-0000-7000-8000-000000000001"
-
-
-@dataclass
-class Harbour:
-    """What the server knows, and how it is to behave; tests read and write it while the server runs."""
-
-    url: str = ""
-    moves: list[dict[str, Any]] = field(default_factory=story.succeeded)
-    pace: float = 0.0
-    runs: dict[str, dict[str, Any]] = field(default_factory=dict)
-    events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    upload: dict[str, Any] = field(default_factory=dict)
-    bytes_by_artifact: dict[str, bytes] = field(default_factory=dict)
-    keys: dict[str, dict[str, Any]] = field(default_factory=dict)
-    seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
-    fail: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
-    """`"GET /path"` → answers to give first: a status and headers; status 0 hangs up."""
-    refuse_upload: dict[str, Any] | None = None
-    """A problem to answer an upload with, before its body is read."""
-    wrong_checksum: bool = False
-    hang_up_after_events: list[int] = field(default_factory=list)
-    """How many events each connection carries before it is cut; connections after the list are not."""
-    repeat_event: bool = False
-    """Send the last event seen again after a reconnect, as a careless server would."""
-    stop_at_every_end: bool = False
-    """Close the stream at each end in the history, also at one that a retry has undone."""
-    silent: bool = False
-    """Send keep-alives and no event."""
-    cut_download_after: list[int] = field(default_factory=list)
-    damage_downloads: int = 0
-    ignore_range: bool = False
-    expired_links: int = 0
-    ready: dict[str, Any] = field(
-        default_factory=lambda: {
-            "status": "ready",
-            "components": {"postgres": {"status": "ok"}, "clamd": {"status": "ok"}},
-        }
-    )
-    ready_status: int = 200
-    clock_ahead: float = 0.0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def launch(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Start the run: a thread makes its moves, at its pace."""
-        run = story.new_run(RUN, data["name"], data["version"])
-        self.runs[RUN], self.events[RUN] = run, []
-        thread = threading.Thread(target=self._play, args=(RUN,), daemon=True)
-        if self.pace:
-            thread.start()
-        else:
-            self._play(RUN)
-        return run
-
-    def _play(self, run_id: str) -> None:
-        for move in copy.deepcopy(self.moves):
-            time.sleep(move.pop("pause", 1.0) * self.pace)
-            with self.lock:
-                story.apply(self.runs[run_id], self.events[run_id], move)
-
-    def paths(self, method: str = "GET") -> list[str]:
-        """Return the paths asked for, in order."""
-        return [path for verb, path, _ in self.seen if verb == method]
+from conditions import RUN, TOKEN, Harbour
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -108,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a DELETE."""
         self._route("DELETE")
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Stay quiet."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:

@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import FAST
-from harbour import RUN, TOKEN, Harbour
-
+import story
+from conditions import FAST, RUN, TOKEN, Harbour
 from slipway import (
     Client,
     Conflict,
@@ -24,8 +23,6 @@ from slipway import (
     config,
 )
 from slipway.transport import pause_asked
-
-import story
 
 
 def _launch(server: Harbour) -> None:
@@ -132,7 +129,8 @@ def test_keys_are_made_listed_and_revoked(client: Client) -> None:
     key = client.create_key("ci", scopes=["models:read"], expires_in_days=7)
     assert key.key == TOKEN
     assert TOKEN not in repr(key)
-    assert [(found.id, found.key) for found in client.keys()] == [(key.id, None)]
+    listed = client.keys()
+    assert [(found.id, found.key) for found in listed] == [(key.id, None)]
     client.revoke_key(key.id)
     assert client.keys() == []
 

@@ -11,8 +11,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from harbour import RUN, Harbour
-
+from conditions import RUN, Harbour
 from slipway import (
     Client,
     Conflict,

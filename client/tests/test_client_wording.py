@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import story
-
 from slipway import InvalidRequest, Run, refs
 from slipway.cli import wording
 from slipway.cli.pushing import class_names, shape
@@ -79,7 +78,8 @@ def test_a_stage_that_this_client_has_never_heard_of_has_no_line() -> None:
 
 
 def _finished() -> Run:
-    run, events = story.new_run("r1", "digits", "1.0.0"), []
+    run = story.new_run("r1", "digits", "1.0.0")
+    events: list[dict[str, Any]] = []
     for move in story.succeeded():
         story.apply(run, events, move)
     return Run.read(run)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from functools import partial
+from http import HTTPStatus
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -103,7 +103,7 @@ class Client:
 
     # Runs
 
-    def push(  # noqa: PLR0913 - the form's fields, all optional
+    def push(
         self,
         path: str | Path,
         name: str,

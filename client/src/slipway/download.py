@@ -62,8 +62,7 @@ def _fill(wire: Wire, link: Callable[[], Download], part: Path, download: Downlo
         part.unlink()
     while (have := _size(part)) < download.size or not part.exists():
         try:
-            with wire.pool() as pool:
-                _append(wire, pool, part, download, have, listen)
+            _append(wire, part, download, have, listen)
             error: SlipwayError = Unreachable("short_answer", f"The bytes of {download.name} ended too early.")
         except SlipwayError as failure:
             error = failure
@@ -83,7 +82,7 @@ def _fill(wire: Wire, link: Callable[[], Download], part: Path, download: Downlo
         time.sleep(pause)
 
 
-def _append(wire: Wire, pool: httpx2.Client, part: Path, download: Download, have: int, listen: Listener) -> None:
+def _append(wire: Wire, part: Path, download: Download, have: int, listen: Listener) -> None:
     base = httpx2.URL(wire.url + "/")
     url = base.join(download.url)
     ours = httpx2.URL(download.url).is_relative_url  # only our own API gets the credential, never a storage server
@@ -91,7 +90,7 @@ def _append(wire: Wire, pool: httpx2.Client, part: Path, download: Download, hav
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
-        with pool.stream("GET", url, headers=headers) as answer:
+        with wire.pool() as pool, pool.stream("GET", url, headers=headers) as answer:
             if answer.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
                 part.unlink(missing_ok=True)
                 raise Unreachable("range_refused", "The server does not continue this download; it starts anew.")

@@ -8,13 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 
 from slipway.errors import SlipwayError, TimedOut, Unreachable
 from slipway.records import FINISHED, Event
-from slipway.transport import Wire, again_after, as_object, checked, unreachable
+from slipway.transport import Retry, Wire, again_after, as_object, checked, unreachable
 
 SILENCE_SECONDS = 45.0
 """Three missed keep-alives: the connection is dead, whatever TCP believes."""
@@ -32,47 +33,69 @@ def follow(
     the server has been away for as long as the retry policy is patient.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    last, failures = last_event_id, 0
-    last_contact = last_news = time.monotonic()
-    # A run that was retried has old ends in its history, so an end is the last event only when a connection that was
-    # opened after the run was known to be over has nothing to add. Whoever resumes may be at the end already.
-    ended, over = last_event_id is not None, False
+    at = _Position(last=last_event_id, ended=last_event_id is not None)
     while True:
-        confirming = ended and over
+        confirming = at.ended and at.over
         until = _earlier(deadline, time.monotonic() + CONFIRM_SECONDS) if confirming else deadline
+        at.news = False
         error: SlipwayError | None = None
-        news = False
         try:
-            with contextlib.closing(_one_connection(wire, run_id, last, until)) as connection:
-                for event in connection:
-                    last_contact = time.monotonic()
-                    if event is None or (last is not None and event.seq <= last):
-                        continue
-                    last, ended, news, failures, last_news = event.seq, event.terminal, True, 0, last_contact
-                    yield event
-                    if ended:
-                        break
+            yield from _listen(wire, run_id, at, until)
+            if at.news or not confirming:
+                at.over = _is_over(wire, run_id, deadline)
         except SlipwayError as failure:
             error = failure
-        if confirming and not news and (error is None or (until is not None and time.monotonic() >= until)):
+        if confirming and not at.news and (error is None or (until is not None and time.monotonic() >= until)):
             return
-        if over and not news and time.monotonic() - last_news > wire.retry.patience:
+        if at.over and not at.news and time.monotonic() - at.last_news > wire.retry.patience:
             return  # the run is over and the server has no end to tell
         _still_time(run_id, deadline, timeout)
-        if error is None:
-            try:
-                over = _is_over(wire, run_id, deadline)
-            except SlipwayError as failure:
-                error = failure
-        failures += 1
-        pause: float | None = 0.0 if ended and over and news else wire.retry.pause(failures)
-        if error:
-            pause = again_after(error, failures, wire.retry)
-            if pause is None or time.monotonic() - last_contact > wire.retry.patience:
-                raise error
-        if pause:
-            time.sleep(_at_most(pause, deadline))
+        time.sleep(_at_most(_pause(error, at, wire.retry), deadline))
         _still_time(run_id, deadline, timeout)
+
+
+@dataclass
+class _Position:
+    """Where a reader of events is.
+
+    A run that was retried has old ends in its history, so an end is the last event only when a connection that was
+    opened after the run was known to be `over` has nothing to add. Whoever resumes may be at the end already.
+    """
+
+    last: int | None
+    ended: bool
+    over: bool = False
+    news: bool = False
+    failures: int = 0
+    last_contact: float = field(default_factory=time.monotonic)
+    last_news: float = field(default_factory=time.monotonic)
+
+
+def _listen(wire: Wire, run_id: str, at: _Position, until: float | None) -> Iterator[Event]:
+    """Yield what one connection has to say that was not heard before, up to the end of the run or the connection."""
+    with contextlib.closing(_one_connection(wire, run_id, at.last, until)) as connection:
+        for event in connection:
+            at.last_contact = time.monotonic()
+            if event is None or (at.last is not None and event.seq <= at.last):
+                continue
+            at.last, at.ended, at.news = event.seq, event.terminal, True
+            at.failures, at.last_news = 0, at.last_contact
+            yield event
+            if event.terminal:
+                return
+
+
+def _pause(error: SlipwayError | None, at: _Position, retry: Retry) -> float:
+    """Return how long to wait before the next connection, or raise what makes it pointless."""
+    if error is None and at.ended and at.over and at.news:
+        return 0.0
+    at.failures += 1
+    if error is None:
+        return retry.pause(at.failures)
+    pause = again_after(error, at.failures, retry)
+    if pause is None or time.monotonic() - at.last_contact > retry.patience:
+        raise error
+    return pause
 
 
 def _earlier(deadline: float | None, other: float) -> float:

@@ -91,8 +91,9 @@ class Form:
 
 
 def form(fields: Mapping[str, Any], files: Mapping[str, Path]) -> Form:
-    """Lay out an upload: fields first, so that the server can judge them before the bytes come; values are JSON
-    where they are not text, and left out where they are None.
+    """Lay out an upload: fields first, so that the server can judge them before the bytes come.
+
+    Values are JSON where they are not text, and left out where they are None.
     """
     boundary = "slipway-" + secrets.token_hex(16)
     sizes = {path: _readable_size(path) for path in files.values()}

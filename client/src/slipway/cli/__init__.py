@@ -38,7 +38,7 @@ SLIPWAY_URL, SLIPWAY_TOKEN, SLIPWAY_CONFIG (a file), NO_COLOR""",
 )
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+def _version(wanted: bool) -> None:
     if wanted:
         sys.stdout.write(f"slipway-client {__version__}\n")
         raise typer.Exit
@@ -46,7 +46,7 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
 
 @app.callback()
 def slipway(
-    version: Annotated[  # noqa: ARG001 - its callback does the work
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the client's version.")
     ] = False,
 ) -> None:

@@ -24,7 +24,7 @@ KEY_DAYS = 30
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
 
-def login(
+def login(  # noqa: PLR0917 - one parameter per option
     url: Annotated[str | None, typer.Option(help="The server; the default is the one in use.")] = None,
     username: Annotated[str | None, typer.Option("--username", "-u", help="Asked for where it is missing.")] = None,
     password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from stdin.")] = False,

@@ -41,9 +41,7 @@ def doctor(
     """Check configuration, server, its parts, your credential, clocks and versions."""
     screen = Screen(as_json=as_json, quiet=quiet)
     with guarded(screen):
-        found: list[Check] = []
-        for check in checks(url):
-            found.append(check)
+        found = list(checks(url))
         screen.result({"checks": [asdict(check) for check in found]}, _table(screen, found), bare=_worst(found))
     failed = next((check.exit_code for check in found if check.state == "fail"), 0)
     if failed:
@@ -164,7 +162,7 @@ def _worst(found: list[Check]) -> str:
 def _table(screen: Screen, found: list[Check]) -> Table:
     grid = Table.grid(padding=(0, 1))
     for index in range(3):
-        grid.add_column(no_wrap=index < 2, overflow="fold")  # noqa: PLR2004 - the last column folds
+        grid.add_column(no_wrap=index < 2, overflow="fold")
     for check in found:
         mark, style = MARKS[check.state]
         symbol = mark if screen.out.encoding.startswith("utf") else check.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -24,7 +24,7 @@ def _side(text: str) -> Any:
     return typer.Option(help=text, exists=True, dir_okay=False, readable=True)
 
 
-def push(  # noqa: PLR0913, PLR0917 - one parameter per option
+def push(  # noqa: PLR0917 - one parameter per option
     file: File,
     name: Annotated[str, typer.Option("--name", "-n", help="The model's name.")],
     version: Annotated[str | None, typer.Option(help="SemVer, e.g. 1.2.0. Default: the next minor version.")] = None,
@@ -130,7 +130,7 @@ class Meter:
         self._bars: Bars | None = None
         self._task: Any = None
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> Self:
         if self._screen.lively and not self._screen.as_json:
             self._bars = Bars(
                 TextColumn("{task.description:<11}"),

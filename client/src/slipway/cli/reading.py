@@ -21,7 +21,7 @@ Ref = Annotated[
 ]
 
 
-def models(
+def models(  # noqa: PLR0917 - one parameter per option
     search: Annotated[str | None, typer.Argument(help="Only those whose name or description has this.")] = None,
     model_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
     framework: Annotated[str | None, typer.Option(help="Only this framework.")] = None,
@@ -49,7 +49,7 @@ def show(ref: Ref, as_json: Json = False, quiet: Quiet = False) -> None:
         screen.result(document, tables.model(model, versions), bare="\n".join(item.version for item in versions))
 
 
-def pull(
+def pull(  # noqa: PLR0917 - one parameter per option
     ref: Ref,
     artifact: Annotated[
         str | None, typer.Option("--artifact", "-a", help="Which one; the default is the best, `source` the upload.")

@@ -18,7 +18,7 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 Wait = Annotated[float | None, typer.Option(help="Stay at most that many seconds.")]
 
 
-def runs(
+def runs(  # noqa: PLR0917 - one parameter per option
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Show this one in full.")] = None,
     status: Annotated[str | None, typer.Option(help="Only these, e.g. running or rejected.")] = None,
     model: Annotated[str | None, typer.Option(help="Only those of this model.")] = None,

@@ -46,12 +46,19 @@ def text(value: Any, style: str = "") -> Text:
     return Text(plain(value), style=style)
 
 
+class Pipe(Console):
+    """A console whose reader may leave early: `slipway runs | head -3` is no failure."""
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 - called while the BrokenPipeError is being handled; `guarded` knows what it means
+
+
 class Screen:
     """Where a command prints. `interrupted` says what Ctrl-C leaves behind; commands set it as they go on."""
 
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
-        self.out = Console(highlight=False, width=width)
+        self.out = Pipe(highlight=False, width=width)
         self.err = Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
         self.as_json = as_json
         self.quiet = quiet
@@ -193,7 +200,7 @@ def guarded(screen: Screen) -> Iterator[None]:
 
 
 class LocalError(SlipwayError):
-    """This computer could not read or write something."""
+    """Something here could not be read or written."""
 
     fault = "This computer's."
 

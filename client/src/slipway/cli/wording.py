@@ -16,11 +16,11 @@ def size(value: float | None) -> str:
     """Return bytes as people read them, in powers of ten."""
     if value is None:
         return "–"
-    if value < 1000:  # noqa: PLR2004 - a kilo
+    if value < 1000:
         return f"{value:.0f} B"
     for unit in ("kB", "MB", "GB"):
         value /= 1000
-        if value < 999.5:  # noqa: PLR2004 - what would round to a thousand takes the next unit
+        if value < 999.5:
             return f"{value:.3g} {unit}"
     return f"{value / 1000:.3g} TB"
 
@@ -128,7 +128,7 @@ def _validate(facts: Facts) -> str:
 
 def _shapes(tensors: Iterable[Facts] | None) -> str:
     shown = ["×".join(_axis(axis) for axis in tensor.get("shape") or ()) or "scalar" for tensor in tensors or ()]
-    return " + ".join(shown[:2]) + (" + …" if len(shown) > 2 else "")  # noqa: PLR2004 - the line is short
+    return " + ".join(shown[:2]) + (" + …" if len(shown) > 2 else "")
 
 
 def _axis(axis: Any) -> str:
