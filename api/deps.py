@@ -22,6 +22,7 @@ from shared.db import Begin
 from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.storage import Bucket
+from shared.tokens import Passwords, Tokens
 
 if TYPE_CHECKING:
     import redis
@@ -42,8 +43,8 @@ class Services:
     quarantine: Bucket
     redis: redis.Redis
     limiter: RateLimiter
-    tokens: tokens.Tokens
-    passwords: tokens.Passwords
+    tokens: Tokens
+    passwords: Passwords
     formats: tuple[Format, ...]
     stages: tuple[Stage, ...]
     hub: Hub
@@ -137,7 +138,7 @@ def _by_key(session: Session, text: str) -> Principal:
     return Principal(user_id=user.id, username=user.username, permissions=allowed, via="key", narrowed=narrowed)
 
 
-def _by_token(session: Session, signer: tokens.Tokens, text: str) -> Principal:
+def _by_token(session: Session, signer: Tokens, text: str) -> Principal:
     try:
         user_id = UUID(signer.subject(text))
     except (tokens.TokenRefused, ValueError) as error:

@@ -64,6 +64,7 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here."),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request's body did not arrive within 30 s."),
     "illegal_transition": (HTTPStatus.CONFLICT, "a succeeded run cannot take Cancel"),
+    "bytes_gone": (HTTPStatus.CONFLICT, "The run's files have left staging; upload the model again."),
     "version_exists": (HTTPStatus.CONFLICT, "digits has a version 1.0.0 already; versions never change."),
     "username_taken": (HTTPStatus.CONFLICT, "There is a user 'ada' already."),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body exceeds 1 MiB."),
@@ -228,7 +229,11 @@ def _invalid_request(error: RequestValidationError) -> Problem:
 
 def _from_router(error: StarletteHTTPException) -> Problem:
     status = HTTPStatus(error.status_code)
-    code = "internal" if status.is_server_error else status.phrase.lower().replace(" ", "_").replace("-", "_")
+    code = (
+        "internal"
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        else status.phrase.lower().replace(" ", "_").replace("-", "_")
+    )
     detail = CODES["not_found"][1] if status is HTTPStatus.NOT_FOUND else str(error.detail)
     return Problem(status, code, detail, headers=error.headers)
 

@@ -1,0 +1,127 @@
+"""What is around every exchange: a trace id, a log line, security headers, patience with bodies, the last catch for bugs.
+
+Knows no route but those whose bodies it must let through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable, Collection
+from http import HTTPStatus
+from secrets import token_hex
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.errors import Problem, internal, respond
+
+log = structlog.get_logger()
+
+MAX_BODY = 1 << 20
+BODY_SECONDS = 30.0
+"""How long a small body may take; the routes that stream have limits of their own."""
+
+QUIET = frozenset({"/livez", "/readyz"})
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""Sent where the answer does not say otherwise."""
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII)
+
+
+class Envelope:
+    """The outermost layer of ours. `streamed` are the paths whose bodies may be long and slow."""
+
+    def __init__(
+        self, app: ASGIApp, *, streamed: Collection[str] = (), max_body: int = MAX_BODY, seconds: float = BODY_SECONDS
+    ) -> None:
+        self._app = app
+        self._streamed = frozenset(streamed)
+        self._max_body = max_body
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        trace_id = _trace_id(Headers(scope=scope))
+        scope.setdefault("state", {})["trace_id"] = trace_id
+        status = 0
+        began = time.perf_counter()
+
+        async def sealed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Trace-Id"] = trace_id
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(trace_id=trace_id):
+            try:
+                await self._guarded(scope, receive, sealed)
+            except Exception as error:
+                log.exception("http.failed", method=scope["method"], path=scope["path"], exc_info=error)
+                if status:  # the answer has begun: cutting it off is the only way left to say that it is wrong
+                    raise
+                await respond(internal(), trace_id)(scope, receive, sealed)
+            finally:
+                tell = log.debug if scope["path"] in QUIET else log.info
+                seconds = round(time.perf_counter() - began, 4)
+                tell("http.request", method=scope["method"], path=scope["path"], status=status, seconds=seconds)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on the exchange with a body that is small and comes soon, or refuse it at once."""
+        if scope["path"] in self._streamed:
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isascii() and length.isdecimal() and int(length) > self._max_body:
+            await respond(self._too_large(), scope["state"]["trace_id"])(scope, receive, send)
+            return
+        await self._app(scope, self._patient(receive), send)
+
+    def _patient(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        """`receive` that raises 413 and 408. Once the body is here it waits for ever, as event streams want."""
+        left = self._max_body
+        ends = asyncio.get_running_loop().time() + self._seconds
+        complete = False
+
+        async def received() -> Message:
+            nonlocal left, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(ends):
+                    message = await receive()
+            except TimeoutError as error:
+                detail = f"The request's body did not arrive within {self._seconds:g} s."
+                headers = {"Connection": "close"}
+                raise Problem(HTTPStatus.REQUEST_TIMEOUT, "body_timeout", detail, headers=headers) from error
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise self._too_large()
+            complete = not message.get("more_body", False)
+            return message
+
+        return received
+
+    def _too_large(self) -> Problem:
+        detail = f"The request's body exceeds {self._max_body >> 20} MiB."
+        status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+        return Problem(status, "too_large", detail, headers={"Connection": "close"})
+
+
+def _trace_id(headers: Headers) -> str:
+    """The caller's own (W3C Trace Context), so that both sides' logs meet, or a fresh one."""
+    match = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
+    return match[1] if match else token_hex(16)
