@@ -1,0 +1,98 @@
+"""Puts the HTTP edge together: `create_app` from parts that somebody made, `main` from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import redis
+from fastapi import FastAPI
+
+from api import __version__, errors, health, models, people, reference, runs, upload, versions
+from api.deps import Services
+from api.envelope import Envelope
+from api.news import Hub
+from pipeline import formats
+from pipeline.stage import discover
+from shared import observe
+from shared.db import connect, transactions
+from shared.ratelimit import RateLimiter
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tokens import Passwords, Tokens
+
+BASE = "/api/v1"
+STREAMED = (f"{BASE}/models/upload",)
+"""Where bodies are long; these routes count and time them on their own."""
+
+
+def create_app(services: Services) -> FastAPI:
+    """The app over these parts. Its lifespan listens for news."""
+    app = FastAPI(
+        version=__version__,
+        openapi_url="/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=_lifespan,
+    )
+    app.state.services = services
+    app.state.vitals = health.Vitals(health.checks(services))
+    app.add_middleware(Envelope, streamed=STREAMED)
+    errors.install(app)
+    for noun in (people, upload, models, versions, runs):
+        app.include_router(noun.router, prefix=BASE)
+    app.include_router(health.router)
+    reference.install(app)
+    return app
+
+
+def main() -> FastAPI:
+    """The app as the environment describes it. Connects to nothing yet."""
+    settings = Settings()
+    observe.configure(fmt=settings.log_format, level=settings.log_level)
+    return create_app(assemble(settings))
+
+
+def assemble(settings: Settings) -> Services:
+    """The parts that the settings describe. Raises `ValueError` for a JWT_SECRET that can be guessed."""
+    signer = Tokens(settings.jwt_secret.get_secret_value(), lifetime=settings.jwt_lifetime)
+    storage = Storage(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        public_endpoint_url=settings.s3_public_endpoint_url,
+    )
+    # An answer must not wait for a Redis that is away: short timeouts, and no retries behind our back.
+    client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=1)
+    return Services(
+        settings=settings,
+        begin=transactions(connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)),
+        staging=storage.bucket(settings.bucket("staging")),
+        registry=storage.bucket(settings.bucket("registry")),
+        quarantine=storage.bucket(settings.bucket("quarantine")),
+        redis=client,
+        limiter=RateLimiter(client),
+        tokens=signer,
+        passwords=Passwords(),
+        formats=formats.discover(),
+        stages=discover(settings.stage_packages),
+        hub=Hub(settings.database_url.get_secret_value()),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    listener = asyncio.create_task(services.hub.run(), name="news")
+    try:
+        yield
+    finally:
+        services.hub.close()
+        listener.cancel()
+        with suppress(asyncio.CancelledError):
+            await listener
+        app.state.vitals.close()
+        services.redis.close()
