@@ -1,0 +1,209 @@
+"""The upload of a model as one form: refused as early as possible, stored while it arrives, acknowledged as a run.
+
+No byte of the model is kept here: `api.landing` passes them on. What a form may say is `pipeline.upload`'s business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.routing import APIRoute
+from sqlalchemy import Row
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from api import multipart
+from api.deps import Parts, Principal, Problem, Services, require
+from api.landing import Landing
+from api.lingering import lingering
+from api.reception import Arrival, Reception, digests_in
+from api.upload_reference import ANSWERS, DESCRIPTION, REQUEST_BODY, Accepted, Followed, Taken
+from pipeline import engine
+from pipeline import upload as form
+from pipeline.run import Run
+from registry import store
+from shared.settings import Settings
+
+log = structlog.get_logger()
+
+SILENCE = 30.0
+"""Seconds for which a client may send nothing."""
+OVERHEAD = 4 << 20
+"""Bytes that text fields, boundaries and part headers may add to the files."""
+BASE = "/api/v1"
+
+
+class UploadRoute(APIRoute):
+    """Answers clients that are still sending, and tells each how many uploads they have left."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in scope["state"].get("rate_headers", {}).items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await lingering(super().handle)(scope, receive, answer)
+
+
+router = APIRouter(prefix="/models", tags=["models"], route_class=UploadRoute)
+
+Uploader = Annotated[Principal, Depends(require("models:upload"))]
+
+
+def paced(request: Request, parts: Parts, asking: Uploader) -> None:
+    """Count this attempt, or refuse it."""
+    limit = parts.settings.upload_rate_limit
+    decision = parts.limiter.allow(f"upload:{asking.user_id}", limit)
+    request.state.rate_headers = decision.headers
+    if not decision.allowed:
+        detail = f"You have used your {limit} uploads for this hour."
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", detail)
+
+
+@router.post(
+    "/upload",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Upload a model",
+    description=DESCRIPTION,
+    response_model=Accepted,
+    responses=ANSWERS,
+    openapi_extra={"requestBody": REQUEST_BODY},
+    dependencies=[Depends(paced)],
+)
+async def upload(request: Request, response: Response, parts: Parts, asking: Uploader) -> Accepted | Response:
+    began = time.perf_counter()
+    length = _admitted_length(request, parts.settings)
+    try:
+        boundary = multipart.boundary_of(request.headers.get("content-type", ""))
+        async with Landing(parts.staging, longest=min(length, parts.settings.max_upload_size)) as landing:
+            try:
+                async with asyncio.timeout(parts.settings.upload_timeout):
+                    arrival = await _receive(request, boundary, Reception(landing, parts.settings, parts.formats))
+                    await landing.complete()
+            except TimeoutError as error:
+                detail = f"The upload took longer than {parts.settings.upload_timeout} s."
+                raise Problem(HTTPStatus.REQUEST_TIMEOUT, "upload_timeout", detail) from error
+            row, run = await landing.run(lambda: _record(parts, asking, landing, arrival))
+    except multipart.MalformedError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "malformed_multipart", str(error)) from error
+    except ClientDisconnect:
+        log.info("upload.broken_off", user_id=str(asking.user_id))
+        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+    seconds = time.perf_counter() - began
+    log.info("upload.accepted", run_id=str(run.id), version_id=str(row.id), size=row.size, seconds=round(seconds, 3))
+    response.headers["Location"] = f"{BASE}/runs/{run.id}"
+    response.headers["Retry-After"] = "1"
+    return _accepted(arrival, row, run)
+
+
+def _admitted_length(request: Request, settings: Settings) -> int:
+    """The body's length, or the most it may have where the client does not say."""
+    most = _most(settings)
+    said = request.headers.get("content-length")
+    if said is not None and (not said.isascii() or not said.isdecimal()):
+        raise Problem(HTTPStatus.BAD_REQUEST, "malformed_multipart", "Content-Length is no number.")
+    if said is not None and int(said) > most:
+        raise _too_large(settings)
+    return most if said is None else int(said)
+
+
+def _most(settings: Settings) -> int:
+    return settings.max_upload_size + len(form.SIDE_FILES) * settings.max_side_file_size + OVERHEAD
+
+
+def _too_large(settings: Settings) -> Problem:
+    detail = f"An upload holds a model of at most {settings.max_upload_size:,} bytes; this one is larger."
+    return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", detail)
+
+
+async def _receive(request: Request, boundary: bytes, reception: Reception) -> Arrival:
+    """Everything the client sends, checked against the digests in the request's own headers."""
+    whole = hashlib.sha256()
+    claims = digests_in(request.headers)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        stream = request.stream()
+        left = _most(reception.settings)
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE):
+                    chunk = await anext(stream, b"")
+            except TimeoutError as error:
+                detail = f"Nothing arrived for {SILENCE:.0f} s."
+                raise Problem(HTTPStatus.REQUEST_TIMEOUT, "upload_stalled", detail) from error
+            if not chunk:
+                return
+            left -= len(chunk)
+            if left < 0:
+                raise _too_large(reception.settings)
+            if claims:
+                whole.update(chunk)
+            yield chunk
+
+    async for event in multipart.events(chunks(), boundary):
+        await reception.take(event)
+    return reception.arrival(claims, whole.hexdigest())
+
+
+def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arrival) -> tuple[Row[Any], Run]:
+    """Version, run and first doorbell in one transaction."""
+    said, model = arrival.declaration, arrival.model
+    intake = store.Intake(
+        owner_id=asking.user_id,
+        model=said.name,
+        version=said.version,
+        bump=said.bump,
+        format=arrival.format.name,
+        servable=arrival.format.servable,
+        filename=model.name,
+        size=model.size,
+        sha256=model.sha256,
+        staging_key=model.key,
+        declared=said.declared,
+        side_files={
+            role: {"name": file.name, "key": file.key, "sha256": file.sha256, "size": file.size}
+            for role, file in arrival.side_files.items()
+        },
+    )
+    plan = [stage.step() for stage in parts.stages if arrival.format.servable or not stage.servable_only]
+    with parts.begin() as session:
+        row = store.add_version(session, intake)
+        run = engine.submit(session, version_id=row.id, owner_id=asking.user_id, plan=plan)
+        landing.keep()
+    return row, run
+
+
+def _accepted(arrival: Arrival, row: Row[Any], run: Run) -> Accepted:
+    model_id: UUID = row.model_id
+    here = f"{BASE}/runs/{run.id}"
+    return Accepted(
+        message=f"{arrival.declaration.name} {row.version} has arrived; follow its run.",
+        data=Taken(
+            model_id=model_id,
+            name=arrival.declaration.name,
+            version=row.version,
+            ordinal=row.ordinal,
+            framework=form.framework_of(arrival.declaration, arrival.format.name),
+            format=arrival.format.name,
+            file_size=arrival.model.size,
+            checksum=f"sha256:{arrival.model.sha256}",
+            validation_warnings=form.warnings(
+                arrival.declaration,
+                found=arrival.format.name,
+                title=arrival.format.title,
+                unservable=arrival.format.unservable,
+            ),
+        ),
+        run=Followed(id=run.id, status=run.status, links={"self": here, "events": f"{here}/events"}),
+    )
