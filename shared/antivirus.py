@@ -17,7 +17,7 @@ from shared.errors import DependencyUnavailable
 
 _CHUNK = 1 << 20
 _OVERLAP = 1 << 20
-_SMALLEST_WINDOW = 8 << 20
+_SMALLEST_WINDOW = 4 << 20
 _LONGEST_ANSWER = 4096
 # Cut in two so that no scanner takes this source file for the test virus.
 _EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"

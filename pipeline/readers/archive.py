@@ -180,7 +180,8 @@ def _local(source: Source, entry: Central, inspection: Inspection) -> int:
             at,
             Severity.MALICIOUS,
         )
-    inspection.inflate(entry.size)
+    if entry.method == DEFLATED:
+        inspection.inflate(entry.size)
     if entry.size > _RATIO_FROM and entry.size > entry.packed * inspection.limits.ratio:
         raise Malformed(
             "limit.ratio", f"{entry.raw_name[:80]!r} unpacks to more than {inspection.limits.ratio} times its size.", at

@@ -207,7 +207,8 @@ class _Walk:
             entry.texts.get("key", ""): entry.texts.get("value", "") for entry in seen.children.get("external_data", [])
         }
         location = entries.get("location", "")
-        escapes = location.startswith(("/", "\\", "~")) or ".." in location or ":" in location or "\0" in location
+        # "*/" begins ONNX Runtime's names for raw addresses in its own memory.
+        escapes = location.startswith(("/", "\\", "~", "*")) or ".." in location or ":" in location or "\0" in location
         self.inspection.note(
             Severity.MALICIOUS if escapes else Severity.UNKNOWN,
             "onnx.external_path" if escapes else "onnx.external_data",

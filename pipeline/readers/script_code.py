@@ -7,6 +7,7 @@ archive or a value.
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +21,11 @@ _TOKEN = re.compile(
     r"""(?P<space>[ \n]+|\#[^\n]*)"""
     r"""|(?P<string>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
     r"""|(?P<name>[A-Za-z_][A-Za-z0-9_]*)"""
-    r"""|(?P<number>[0-9][0-9A-Za-z_.]*(?:(?<=[eE])[+-][0-9]+j?)?|\.[0-9][0-9A-Za-z_]*)"""
+    r"""|(?P<number>[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?j?)"""
     r"""|(?P<mark>->|\*\*|//|<<|>>|[-+*/%@&|^~<>=!]=?|[()\[\]{},:;.])"""
 )
 _STATEMENTS = words("import from lambda global nonlocal exec async await yield with try except finally del")
+_WORDY = ("name", "number", "string")
 _DANGEROUS = frozenset(name.split("::")[1] for name in FORBIDDEN)
 
 
@@ -47,7 +49,7 @@ def check(text: str, path: str, inspection: Inspection) -> None:
             continue
         if token.text == "." and index + 1 < len(tokens):
             _check_attribute(tokens[index + 1], path, inspection)
-        if token.kind == "string" and token.text[1:-1] in _DANGEROUS:
+        if token.kind == "string" and _content(token) in _DANGEROUS:
             inspection.unknown(
                 "torchscript.hidden_name", path, token.offset, f"The code holds {token.text} as a string."
             )
@@ -62,12 +64,22 @@ def _tokens(text: str) -> Iterator[_Token]:
         if match is None or match.lastgroup is None:
             raise Malformed("torchscript.code", f"The code cannot be read at {text[at : at + 20]!r}.", at)
         kind = match.lastgroup
-        if kind == "string" and before in ("name", "number", "string"):
-            raise Malformed("torchscript.code", "A string is glued to something else.", at)
+        if before in _WORDY and kind in _WORDY:
+            raise Malformed("torchscript.code", f"{match.group()[:20]!r} is glued to what stands before it.", at)
+        if kind == "space" and "type:" in match.group():
+            raise Malformed("torchscript.code", "A comment declares types.", at)
         if kind != "space":
             yield _Token(kind, match.group(), at)
         before = kind
         at = match.end()
+
+
+def _content(token: _Token) -> str:
+    """What a string says once its escapes are resolved."""
+    try:
+        return str(ast.literal_eval(token.text))
+    except (ValueError, SyntaxError):
+        raise Malformed("torchscript.code", "A string holds broken escapes.", token.offset) from None
 
 
 def _dotted(tokens: list[_Token], index: int) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Callable
 
 from pipeline.readers.words import words
 
@@ -29,33 +30,69 @@ _ASSUMPTIONS = words(
 )
 _OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.BitAnd, ast.BitOr)
 _COMPARISONS = (ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE)
-_GUARD_TOKEN = re.compile(
-    r"""(?:L\['[A-Za-z_]\w{0,63}'\](?:\[(?:\d{1,6}|'\w{1,64}')\])*(?:\.(?:size|stride)\(\)\[\d{1,3}\]|\.storage_offset\(\))?"""
-    r"""|-?\d{1,20}(?:\.\d{1,20})?|math\.(?:inf|isnan|floor|ceil|trunc)|not|and|or|is|None|True|False|Max|Min"""
-    r"""|\*\*(?=\s*[0-9]\b)|//|[<>=!]=|[-+*/%<>(),]|\s+)"""
-)
 
 
 def is_expression(text: str) -> bool:
     """Whether the text is one symbolic expression and nothing else."""
-    if len(text) > _LONGEST or not text.isascii():
-        return False
-    try:
-        tree = ast.parse(text, mode="eval")
-        return _plain(tree.body)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
+    return _parses(text, _plain)
 
 
 def is_guard(text: str) -> bool:
     """Whether the text is a comparison of input sizes (`L['x'].size()[0] == 2*L['y'].size()[1]`)."""
-    at = 0
-    while len(text) <= _LONGEST and text.isascii() and at < len(text):
-        token = _GUARD_TOKEN.match(text, at)
-        if token is None:
+    return _parses(text, _guard)
+
+
+def _parses(text: str, judge: Callable[[ast.expr], bool]) -> bool:
+    if len(text) > _LONGEST or not text.isascii():
+        return False
+    try:
+        return judge(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+
+
+def _guard(node: ast.expr) -> bool:
+    match node:
+        case ast.BoolOp(values=values):
+            return all(map(_guard, values))
+        case ast.Compare(left=left, ops=operators, comparators=others):
+            plain = (*_COMPARISONS, ast.Is, ast.IsNot)
+            return all(isinstance(one, plain) for one in operators) and all(map(_guard, (left, *others)))
+        case ast.UnaryOp(op=ast.USub() | ast.Not(), operand=operand):
+            return _guard(operand)
+        case ast.BinOp(left=left, op=ast.Pow(), right=right):
+            return _guard(left) and _small(right)
+        case ast.BinOp(left=left, op=operator, right=right):
+            return isinstance(operator, _OPERATORS) and _guard(left) and _guard(right)
+        case ast.Constant(value=None | str()):
+            return True
+        case ast.Constant():
+            return _plain(node)
+        case ast.Call(func=ast.Name(id="Max" | "Min"), args=arguments, keywords=[]):
+            return all(map(_guard, arguments))
+        case ast.Subscript(
+            value=ast.Call(func=ast.Attribute(value=value, attr="size" | "stride"), args=[], keywords=[])
+        ):
+            return _input(value) and _index(node.slice)
+        case ast.Call(func=ast.Attribute(value=value, attr="storage_offset" | "dim"), args=[], keywords=[]):
+            return _input(value)
+        case _:
+            return _input(node)
+
+
+def _input(node: ast.expr) -> bool:
+    """`L['x']`, and items inside it."""
+    match node:
+        case ast.Name(id="L"):
+            return True
+        case ast.Subscript(value=value, slice=index):
+            return _input(value) and _index(index)
+        case _:
             return False
-        at = token.end()
-    return at == len(text) and "\n" not in text
+
+
+def _index(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and type(node.value) in (int, str)
 
 
 def _plain(node: ast.expr) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import Rejected
 from pipeline.sandbox import safe_file
-from pipeline.stage import Child, Context, Limits, Report, Stage
+from pipeline.stage import Child, Context, Limits, Report, Stage, Upload
 
 _VERDICTS = ("clean", "unknown", "malicious")
 _SEVERITIES = ("info", "warning", "unknown", "malicious")
@@ -27,6 +27,8 @@ def run(ctx: Context) -> Report:
     with ctx.sandbox.open(read=list(files.values()), scratch=ctx.scratch, limits=Limits()) as child:
         for name, path in files.items():
             answer = _read(child, name, path, ctx.scratch if path == ctx.model else None)
+            if path == ctx.model:
+                answer["findings"] += _check_format(ctx.upload, answer)
             findings += answer["findings"]
             verdict = max(verdict, answer["verdict"], key=_VERDICTS.index)
             ruleset = answer["ruleset"] or ruleset
@@ -111,6 +113,25 @@ def _judge_look(threat: str | None, complete: bool, name: str, findings: list[di
                 "Raise the daemon's MaxScanSize, MaxFileSize and StreamMaxLength, then retry the run.",
             )
         )
+
+
+def _check_format(upload: Upload, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Where a reader bears the name of the declared format, it must have been the one that understood the file.
+
+    Else a loader would see something else in the bytes than we judged.
+    """
+    known = {part.split("/")[0] for part in answer["ruleset"].split()}
+    if answer["verdict"] != "clean" or upload.format not in known or upload.format in answer["bytes"]:
+        return []
+    return [
+        _finding(
+            "content.mismatch",
+            "unknown",
+            upload.filename,
+            f"The file is declared as {upload.format}, but its content is something else.",
+            "Upload the file under the format it really has.",
+        )
+    ]
 
 
 def _finding(rule: str, severity: str, path: str, message: str, advice: str) -> dict[str, Any]:
