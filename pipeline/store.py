@@ -170,6 +170,11 @@ def delivered(session: Session, messages: Sequence[Message]) -> None:
     session.execute(delete(outbox).where(outbox.c.id.in_([message.id for message in messages])))
 
 
+def put_off(session: Session, message: Message, delay: float) -> None:
+    """Have a message fall due later, `delay` seconds from now."""
+    session.execute(update(outbox).where(outbox.c.id == message.id).values(due_at=_in(delay)))
+
+
 def seconds_to_next_message(session: Session, topic: str) -> float | None:
     """How long until the next message falls due, or None when the outbox is empty."""
     due = session.execute(

@@ -27,7 +27,7 @@ from pipeline.staging import sweep_staging
 from registry import store as registry
 from shared import observe
 from shared.db import Begin, connect, transactions
-from shared.errors import AdapterError
+from shared.errors import AdapterError, DependencyUnavailable
 from shared.settings import Settings
 from shared.storage import Bucket, Storage
 from workers.app import create, task_name
@@ -68,18 +68,25 @@ def _ring(app: Celery, run_id: UUID, body: dict[str, Any]) -> None:
 
 
 def clean(begin: Begin, staging: Bucket, quarantine: Bucket) -> int:
-    """Empty staging behind finished runs, one at a time; the original goes to quarantine storage first."""
+    """Empty staging behind finished runs, one at a time; the original goes to quarantine storage first.
+
+    One that cannot be done now is put off, so that it holds up no other. How many were done.
+    """
     done = 0
     while True:
         with begin() as session:
             messages = store.take_messages(session, "cleanup", 1)
             for message in messages:
-                row = registry.upload(session, store.version_of(session, message.run_id))
-                retire(session, message.run_id, row, staging, quarantine)
-            store.delivered(session, messages)
+                try:
+                    retire(session, message.run_id, staging, quarantine)
+                except DependencyUnavailable as error:
+                    log.warning("cleanup.put_off", run_id=str(message.run_id), error=error.message)
+                    store.put_off(session, message, TIDY_EVERY)
+                else:
+                    store.delivered(session, [message])
+                    done += 1
         if not messages:
             return done
-        done += 1
 
 
 class Relay:

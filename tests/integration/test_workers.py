@@ -183,11 +183,21 @@ def test_a_bug_of_ours_fails_the_run_as_internal_after_its_attempts(
     assert (run.status, run.code, run.attempt) == (Status.FAILED, "internal", 2)
 
 
-def test_an_unknown_object_in_storage_breaks_the_step_and_never_passes(
-    crew: Crew, submit: Callable[..., UUID], ended: Callable[..., Run]
+@pytest.mark.parametrize(("stored", "code"), [(None, "object_missing"), (b"something else", "digest_mismatch")])
+def test_a_model_that_is_gone_or_changed_in_storage_never_passes(
+    crew: Crew,
+    submit: Callable[..., UUID],
+    ended: Callable[..., Run],
+    storage: Storage,
+    settings: Settings,
+    stored: bytes | None,
+    code: str,
 ) -> None:
-    run = ended(submit(plan=[Step(stage="quick", queue="cpu", max_attempts=1, time_limit=60)], key="gone/model/x"))
-    assert run.status is not Status.SUCCEEDED or run.code is None
+    key = f"{uuid4()}/model/model.onnx"
+    if stored is not None:
+        storage.bucket(settings.bucket("staging")).put(key, stored)
+    run = ended(submit(plan=[Step(stage="quick", queue="cpu", max_attempts=1, time_limit=60)], key=key))
+    assert (run.status, run.code) == (Status.FAILED, code)
 
 
 def test_a_step_over_its_time_limit_is_ended_with_its_child(
