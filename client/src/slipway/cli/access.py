@@ -70,7 +70,11 @@ def _sign_in(
     user = username or _asked("User name: ")
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else getpass.getpass("Password: ")
     with Client(address) as client:
-        lasts = client.login(user, password)
+        try:
+            lasts = client.login(user, password)
+        except NotAllowed as error:
+            error.hint = "Check the user name and the password. With an API key: slipway login --token-stdin < FILE"
+            raise
         try:
             key = client.create_key(f"slipway on {socket.gethostname()}", expires_in_days=days)
         except NotAllowed:

@@ -15,7 +15,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from slipway.client import Client
@@ -103,8 +102,8 @@ class Screen:
 
     def hint(self, message: str) -> None:
         """Tell what one may do next; noise for a program."""
-        if not self.as_json:
-            self.say(text(message, "dim"))
+        if not self.as_json and not self.quiet:
+            self.whole(text(message, "dim"))
 
     def error(self, error: SlipwayError) -> None:
         """Print what went wrong, why, what to do and whose fault it is."""
@@ -117,19 +116,16 @@ class Screen:
         if isinstance(error, RunEnded):
             where = f" in {error.run.stage}" if error.run.stage else ""
             title = Text(f"{cross} {error.run.status}{plain(where)}: ", style="bold red").append(plain(error.code))
-        grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="dim", no_wrap=True)
-        grid.add_column(overflow="fold")
-        grid.add_row("  what", text(error.detail))
-        for why in whys(error.details):
-            grid.add_row("  why", text(why))
-        for step in (error.hint or "").splitlines():
-            grid.add_row("  do", text(step))
-        grid.add_row("  whose", text(error.fault))
-        if error.trace_id:
-            grid.add_row("  trace", text(error.trace_id))
         self.err.print(title)
-        self.err.print(grid)
+        told = [("what", error.detail), *(("why", why) for why in whys(error.details))]
+        told += [("do", step) for step in (error.hint or "").splitlines()]
+        told += [("whose", error.fault)] + ([("trace", error.trace_id)] if error.trace_id else [])
+        for label, said in told:
+            self.whole(Text.assemble((f"  {label:<7}", "dim"), plain(said)))
+
+    def whole(self, line: Text) -> None:
+        """Print a line to stderr unbroken: the terminal may wrap it, but a command in it can still be copied."""
+        self.err.print(line, soft_wrap=True)
 
 
 def whys(details: Any) -> list[str]:
@@ -185,7 +181,7 @@ def guarded(screen: Screen) -> Iterator[None]:
         screen.error(error)
         raise typer.Exit(error.exit_code) from error
     except KeyboardInterrupt as error:
-        screen.err.print(text(screen.interrupted, "yellow"))
+        screen.whole(text(screen.interrupted, "yellow"))
         raise typer.Exit(130) from error
     except BrokenPipeError as error:  # somebody took the first lines and left: `slipway runs | head -3`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
