@@ -25,12 +25,12 @@ def value_of(body: bytes) -> Any:
             return value
         case {"rejected": {"code": str(code), "message": str(message), **extra}, **more} if not extra and not more:
             if _CODE.fullmatch(code) is None:
-                _refuse("its error code is none")
+                raise _invalid("its error code is none")
             raise Rejected(code, printable(message, _MESSAGE_CHARACTERS))
         case {"failed": str(text), **more} if not more:
             raise ChildFailed(printable(text, 20_000, keep="\n"))
         case _:
-            _refuse("it has an unknown shape")
+            raise _invalid("it has an unknown shape")
 
 
 def parse(body: bytes) -> Any:
@@ -49,11 +49,11 @@ def parse(body: bytes) -> Any:
             elif isinstance(node, list):
                 deeper += node
             elif isinstance(node, str) and not _is_text(node):
-                _refuse("a text in it is none")
+                raise _invalid("a text in it is none")
         if not deeper:
             return parsed
         level = deeper
-    _refuse("it is nested too deeply")
+    raise _invalid("it is nested too deeply")
 
 
 def printable(text: str, limit: int, *, keep: str = "") -> str:
@@ -71,10 +71,6 @@ def _is_text(text: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
-
-
-def _refuse(why: str) -> NoReturn:
-    raise _invalid(why)
 
 
 def _invalid(why: str) -> Rejected:

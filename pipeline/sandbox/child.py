@@ -115,7 +115,9 @@ class SandboxChild:
         while len(received) < wanted:
             events = self._wait(deadline, sending=bool(unsent))
             if not events:
-                raise self._kill(Rejected("time_limit", f"The model took longer than the {seconds:g} s a call may take."))
+                raise self._kill(
+                    Rejected("time_limit", f"The model took longer than the {seconds:g} s a call may take.")
+                )
             if self._output in events:
                 self._drain(most=1)
             if events.get(self._channel.fileno(), 0) & select.POLLOUT:
@@ -152,7 +154,9 @@ class SandboxChild:
 
     def _judged_length(self, length: int) -> int:
         if not 0 < length <= self._limits.answer:
-            raise self._kill(Rejected("answer_invalid", f"The answer has {length} bytes; {self._limits.answer} may be."))
+            raise self._kill(
+                Rejected("answer_invalid", f"The answer has {length} bytes; {self._limits.answer} may be.")
+            )
         return length
 
     def _drain(self, most: int = 64) -> None:

@@ -24,9 +24,13 @@ def judge(death: Death | None, *, limits: Limits, output: str) -> SlipwayError:
     if death is None:
         return Unavailable("sandbox_killed", "The sandbox was killed from outside.")
     if death.signal == signal.SIGXCPU or (death.signal == signal.SIGKILL and death.cpu >= limits.cpu):
-        return Rejected("time_limit", f"The model used more than the {limits.cpu} seconds of processor time it may use.")
+        return Rejected(
+            "time_limit", f"The model used more than the {limits.cpu} seconds of processor time it may use."
+        )
     if death.signal == signal.SIGKILL:
-        return Unavailable("sandbox_killed", "The process that read the model was killed from outside, by want of memory?")
+        return Unavailable(
+            "sandbox_killed", "The process that read the model was killed from outside, by want of memory?"
+        )
     if death.signal == signal.SIGABRT and "bad_alloc" in output:
         return Rejected("memory_limit", "The model needs more memory than a step may use.")
     if death.signal == signal.SIGXFSZ:

@@ -29,6 +29,7 @@ _OURS = ("pipeline", "registry", "shared")
 """Packages whose source a child may read: ours, without the folder around them, where settings may lie."""
 _PRELOADED_WITHIN = 180.0
 _PROBED_WITHIN = 20.0
+_ENDED_WITHIN = 5.0
 _QUIET = {"ORT_DISABLE_TELEMETRY": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 """The zygote's whole environment. Threads started at import would not survive the fork: pools of BLAS and OpenMP, and
 ONNX Runtime's telemetry, which nobody asked for either."""
@@ -155,8 +156,8 @@ class Session:
 
     def __init__(self, *, zygote: Zygote, read: Sequence[Path], scratch: Path, limits: Limits) -> None:
         self._zygote, self._limits = zygote, limits
-        self._scratch = Path(os.path.abspath(scratch))
-        absolute = [Path(os.path.abspath(path)) for path in read]
+        self._scratch = _normal(scratch)
+        absolute = [_normal(path) for path in read]
         self._read = [path for path in absolute if not path.is_relative_to(self._scratch)]
         self._child: SandboxChild | None = None
 
@@ -187,20 +188,25 @@ class _Running:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """In the owner: kill. In a forked copy of the owner: only forget, the zygote is the owner's."""
-        self.control.close()
-        self.complaints.close()
+        """In the owner: hang up, then kill. In a forked copy of the owner: only forget, the zygote is the owner's."""
         if self.owner == os.getpid():
-            self.process.kill()
-            self.process.wait()
+            with contextlib.suppress(OSError):  # it may be dead already
+                self.control.shutdown(socket.SHUT_RDWR)  # also where a forked copy of us holds the socket open
+            try:
+                self.process.wait(_ENDED_WITHIN)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         else:
             self.process.returncode = 0  # keeps Popen from waiting for a process that is not our child
+        self.control.close()
+        self.complaints.close()
 
 
 def _start(preload: Sequence[str], prefixes: Sequence[str], without: Collection[str]) -> _Running:
     control, zygotes_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     owner = os.pidfd_open(os.getpid())
-    complaints = tempfile.TemporaryFile()
+    complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
     folders = _source_folders({prefix.split(".")[0] for prefix in prefixes} | set(_OURS))
     config = {
         "probe": False,
@@ -214,7 +220,7 @@ def _start(preload: Sequence[str], prefixes: Sequence[str], without: Collection[
         "without": sorted(without),
     }
     try:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 - our own program
             _command(config),
             env=_QUIET,
             cwd="/",
@@ -222,6 +228,7 @@ def _start(preload: Sequence[str], prefixes: Sequence[str], without: Collection[
             stdout=subprocess.DEVNULL,
             stderr=complaints,
             pass_fds=(zygotes_control.fileno(), owner),
+            start_new_session=True,  # a Ctrl-C or a signal to the worker's group lets running steps finish
         )
     finally:
         zygotes_control.close()
@@ -247,7 +254,7 @@ def _probe_namespaces() -> str | None:
     folders = _source_folders({"pipeline"})
     config = {"probe": True, "import_from": [str(folders["pipeline"].parent)]}
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 - our own program
             _command(config), env={}, cwd="/", capture_output=True, check=True, timeout=_PROBED_WITHIN
         )
     except (OSError, subprocess.SubprocessError) as fault:
@@ -268,6 +275,11 @@ def _source_folders(packages: Collection[str]) -> dict[str, Path]:
         if found is not None and found.submodule_search_locations:
             folders[package] = Path(next(iter(found.submodule_search_locations))).absolute()
     return folders
+
+
+def _normal(path: Path) -> Path:
+    """Absolute and without `..`, links kept: the child is to find the file under the name its caller uses."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would follow links
 
 
 def _refused_without(support: Support, without: Collection[str]) -> str | None:

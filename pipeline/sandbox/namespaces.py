@@ -87,14 +87,12 @@ def _place(tree: int, path: Path, root: Path) -> None:
     target = root / path.relative_to("/")
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
-        if os.path.isdir(f"/proc/self/fd/{tree}"):
+        if Path(f"/proc/self/fd/{tree}").is_dir():
             target.mkdir()
         else:
             target.touch()
     place = bytes(target)
-    kernel.syscall(
-        f"move_mount {path}", _MOVE_MOUNT, tree, b"", kernel.AT_FDCWD, place, _MOVE_MOUNT_F_EMPTY_PATH
-    )
+    kernel.syscall(f"move_mount {path}", _MOVE_MOUNT, tree, b"", kernel.AT_FDCWD, place, _MOVE_MOUNT_F_EMPTY_PATH)
     os.close(tree)
 
 

@@ -38,6 +38,7 @@ def safe_file(scratch: Path, name: str, max_size: int) -> Path:
 
 def discard(scratch: Path) -> None:
     """Delete the folder, also where a child took our own rights on its subfolders away. Follows no links."""
+    scratch.chmod(0o700)
     for folder, subfolders, _ in os.walk(scratch):
         for name in subfolders:
             path = Path(folder, name)

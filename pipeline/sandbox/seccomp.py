@@ -22,6 +22,7 @@ _GET_ACTION_AVAILABLE = 2
 
 _CLONE_THREAD_FLAGS = 0x10000 | 0x800 | 0x100  # CLONE_THREAD | CLONE_SIGHAND | CLONE_VM: a thread, not a process
 _CLONE_NEW_NAMESPACES = 0x7E020080  # CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET,TIME}
+_O_ACCMODE, _O_TRUNC = 0x3, 0x200  # asm-generic/fcntl.h
 _HARMLESS_PRCTL = (15, 16, 0x53564D41)  # SET_NAME, GET_NAME, SET_VMA. Not PDEATHSIG: it would outlive its owner
 _HARMLESS_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX (`asm-generic/ioctls.h`)."""
@@ -45,6 +46,8 @@ MACHINES = {
 
 Instruction = tuple[int, int, int, int]
 """(code, jump if true, jump if false, k) of a struct sock_filter."""
+
+_PRETEND: list[Instruction] = [(_RETURN, 0, 0, _ERRNO)]
 
 
 def available() -> bool:
@@ -82,7 +85,15 @@ def program(machine: Machine, *, own_pid: int) -> list[Instruction]:
     ]
     judged = {
         "clone": _threads_only(),
-        "clone3": [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)],  # its flags lie in memory; the C library falls back to clone
+        # Landlock does not know these, and a child with its owner's uid could harm every file of his: it is told that
+        # they worked (errno 0) and nothing happens, since honest copying and unpacking call them.
+        **dict.fromkeys(("chmod", "fchmod", "fchmodat"), _PRETEND),
+        **dict.fromkeys(("utime", "utimes", "futimesat", "utimensat"), _PRETEND),
+        "open": _no_truncating_reader(flags_at=1),
+        "openat": _no_truncating_reader(flags_at=2),
+        "openat2": [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)],
+        # Its flags lie in memory, where a filter cannot look; the C library falls back to clone.
+        "clone3": [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)],
         "prctl": _argument_in(0, _HARMLESS_PRCTL, inside=_ALLOW, outside=_ERRNO | errno.EPERM),
         "ioctl": _argument_in(1, _HARMLESS_IOCTL, inside=_ALLOW, outside=_ERRNO | errno.ENOTTY),
         "fcntl": _argument_in(1, _HARMFUL_FCNTL, inside=_ERRNO | errno.EPERM, outside=_ALLOW),
@@ -92,8 +103,8 @@ def program(machine: Machine, *, own_pid: int) -> list[Instruction]:
         # ONNX Runtime pins its threads, by thread id: it is told that this worked (errno 0) and nothing happens.
         "sched_setaffinity": _argument_in(0, (0, own_pid), inside=_ALLOW, outside=_ERRNO),
     }
-    for name, block in judged.items():
-        steps += [(_JUMP_EQUAL, 0, len(block), number[name]), *block]
+    for name in sorted(number.keys() & judged.keys()):
+        steps += [(_JUMP_EQUAL, 0, len(judged[name]), number[name]), *judged[name]]
     for name in sorted(number.keys() - judged.keys()):
         steps += [(_JUMP_EQUAL, 0, 1, number[name]), (_RETURN, 0, 0, _ALLOW)]
     steps += [
@@ -102,6 +113,17 @@ def program(machine: Machine, *, own_pid: int) -> list[Instruction]:
         (_RETURN, 0, 0, _ERRNO | errno.EPERM),
     ]
     return steps
+
+
+def _no_truncating_reader(*, flags_at: int) -> list[Instruction]:
+    """Opening for reading may empty a file, and before ABI 3 Landlock sees only the reading."""
+    return [
+        _load_argument(flags_at),
+        (_JUMP_ANY_BIT, 0, 2, _O_TRUNC),
+        (_JUMP_ANY_BIT, 1, 0, _O_ACCMODE),
+        (_RETURN, 0, 0, _ERRNO | errno.EPERM),
+        (_RETURN, 0, 0, _ALLOW),
+    ]
 
 
 def _threads_only() -> list[Instruction]:

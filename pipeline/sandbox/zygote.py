@@ -66,7 +66,7 @@ def _become_zygote(config: dict[str, Any], *, guardian: int, why_not: str | None
     missing = _preload(config["preload"], config["packages"])
     gc.collect()
     gc.freeze()  # keeps the collector of the children away from pages they share
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     hello = {"missing": missing, "namespaces_missing": why_not, "threads": threads}
     control.send(json.dumps(hello).encode())
     _serve(control, config, view=why_not is None)
@@ -86,7 +86,7 @@ def _why_no_namespaces() -> str | None:
             if inner == 0:
                 try:
                     namespaces.view(read=lockdown.system_paths(), write=[Path("/dev/null")], scratch=scratch)
-                    os.stat("/proc/self/status")
+                    Path("/proc/self/status").stat()
                 except OSError as fault:
                     os.write(tell, str(fault).encode())
                 os._exit(0)
@@ -97,7 +97,7 @@ def _why_no_namespaces() -> str | None:
         finally:
             os._exit(0)
     os.close(tell)
-    with open(told, "rb") as answer:
+    with os.fdopen(told, "rb") as answer:
         why = answer.read().decode(errors="replace")
     os.wait()
     return why or None
@@ -191,7 +191,11 @@ def _become_child(
         os.umask(0o077)  # not earlier: the folders of the view must be searchable
         unreadable = [path for path in request["read"] if not os.access(path, os.R_OK)]
         if unreadable or not os.access(request["scratch"], os.R_OK | os.W_OK | os.X_OK):
-            raise PermissionError(f"{', '.join(unreadable) or request['scratch']} is out of reach of uid {os.getuid()}")
+            raise PermissionError(f"{', '.join(unreadable) or request['scratch']} is out of reach")
+    except PermissionError as fault:
+        why = f"{fault}; as uid {os.getuid()} it must be reached through folders that everybody may search"
+        session.send(channel, json.dumps({"refused": why[:1000]}).encode())
+        os._exit(1)
     except Exception as fault:  # noqa: BLE001 - not locked down: say why and end
         session.send(channel, json.dumps({"refused": f"{type(fault).__name__}: {fault}"[:1000]}).encode())
         os._exit(1)

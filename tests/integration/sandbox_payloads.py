@@ -67,13 +67,32 @@ def write_file(path: str) -> str:
 def list_folder(path: str) -> list[str]:
     """The names in the folder, or the name of the error alone."""
     names: list[str] = []
-    outcome = _outcome(lambda: names.extend(os.listdir(path)))
+    outcome = _outcome(lambda: names.extend(entry.name for entry in Path(path).iterdir()))
     return sorted(names) if outcome == "done" else [outcome]
+
+
+def disturb(path: str) -> None:
+    """Change what Landlock does not guard: mode and times."""
+    with contextlib.suppress(OSError):
+        Path(path).chmod(0o777)
+    with contextlib.suppress(OSError):
+        os.utime(path, (0, 0))
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        os.fchmod(file.fileno(), 0o777)
+
+
+def empty_while_reading(path: str) -> str:
+    return _outcome(lambda: os.open(path, os.O_RDONLY | os.O_TRUNC))
 
 
 def read_through_link(scratch: str, target: str) -> str:
     link = Path(scratch, "link")
-    return _outcome(lambda: (link.symlink_to(target), link.read_bytes()))
+
+    def attempt() -> None:
+        link.symlink_to(target)
+        link.read_bytes()
+
+    return _outcome(attempt)
 
 
 def hard_link(scratch: str, target: str) -> str:
@@ -99,14 +118,14 @@ def identity() -> dict[str, object]:
         "threads": int(status["Threads"]),
         "session": os.getsid(0) == os.getpid(),
         "environment": dict(os.environ),
-        "descriptors": sorted(int(name) for name in os.listdir("/proc/self/fd"))[:-1],
+        "descriptors": sorted(int(entry.name) for entry in Path("/proc/self/fd").iterdir())[:-1],
     }
 
 
 def environment_of_c() -> list[str]:
     """What the C library believes the environment to be."""
     environ = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), "environ")
-    found = []
+    found: list[str] = []
     while environ and environ[len(found)]:
         found.append(environ[len(found)].decode())
     return found
@@ -158,10 +177,8 @@ def write_big(path: str, size: int) -> None:
 
 
 def lock_folder(path: str) -> None:
-    folder = Path(path, "deep")
-    folder.mkdir()
-    (folder / "file").write_text("x")
-    folder.chmod(0)
+    Path(path, "outer", "open").mkdir(parents=True)
+    Path(path, "outer", "locked").mkdir(mode=0)
 
 
 def crash() -> None:
@@ -186,7 +203,6 @@ def leave(status: int) -> None:
     os._exit(status)
 
 
-
 def use_numpy() -> float:
     import numpy as np
 
@@ -196,7 +212,8 @@ def use_numpy() -> float:
 def run_torchscript(path: str) -> list[float]:
     import torch
 
-    return torch.jit.load(path)(torch.ones(1, 4)).flatten().tolist()
+    found: list[float] = torch.jit.load(path)(torch.ones(1, 4)).flatten().tolist()  # type: ignore[no-untyped-call]
+    return found
 
 
 def export_onnx(path: str) -> int:
@@ -205,6 +222,7 @@ def export_onnx(path: str) -> int:
 
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
     program = torch.onnx.export(model, (torch.ones(1, 4),), dynamo=True, verbose=False)
+    assert program is not None
     program.save(path, external_data=False)
     return Path(path).stat().st_size
 
@@ -216,7 +234,10 @@ def run_onnx(path: str, threads: int) -> list[list[float]]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {session.get_inputs()[0].name: np.ones((1, 4), np.float32)})[0].tolist()
+    found: list[list[float]] = session.run(None, {session.get_inputs()[0].name: np.ones((1, 4), np.float32)})[
+        0
+    ].tolist()
+    return found
 
 
 def train_forest() -> float:
@@ -299,9 +320,12 @@ _WAYS_OUT: dict[str, Callable[[], object]] = {
     "mlock": _syscall(149, 228, _BUFFER, _LONG(4096)),
     "mknod": lambda: os.mknod("device", 0o600 | 0o020000, os.makedev(1, 3)),
     "fifo": lambda: os.mkfifo("fifo"),
-    "symlink": lambda: os.symlink("/etc", "link"),
+    "symlink": lambda: Path("link").symlink_to("/etc"),
     "chown": lambda: os.chown(".", 0, 0),
     "setuid": lambda: os.setuid(0),
+    "truncate": lambda: os.truncate("/dev/null", 0),
+    "openat2": _syscall(437, 437, _LONG(-100), b"/", _BUFFER, _LONG(24)),
+    "setxattr": lambda: os.setxattr(".", "user.x", b"y"),
     "file handle": _syscall(304, 265, _LONG(-100), _BUFFER, _LONG(0)),
     "terminal input": _syscall(16, 29, _LONG(0), _LONG(0x5412), b"x"),
     "outlive the owner": _syscall(157, 167, _LONG(1), _LONG(0), _LONG(0), _LONG(0), _LONG(0)),
