@@ -211,9 +211,12 @@ class Handler(BaseHTTPRequestHandler):
         self._json(self.harbour.runs[run_id], 202)
 
     def _log(self, query: dict[str, str], run_id: str, stage: str) -> None:
-        attempt = query.get("attempt", "last")
+        """One line on a page, and a link to the next one even behind the last."""
+        attempt, after = query.get("attempt", "all"), int(query.get("after", 0))
         lines = [f"2026-01-02T03:04:05Z {stage} of {run_id[:4]} attempt {attempt}", "2026-01-02T03:04:06Z \x1b[31mred"]
-        self._bytes(("\n".join(lines) + "\n").encode(), 200, {"Content-Type": "text/plain; charset=utf-8"})
+        body = "".join(f"{line}\n" for line in lines[after : after + 1])
+        path = f"{API}/runs/{run_id}/steps/{stage}/log?attempt={attempt}&after={after + 1}"
+        self._bytes(body.encode(), 200, {"Content-Type": "text/plain; charset=utf-8", "Link": f'<{path}>; rel="next"'})
 
     def _models(self, _: dict[str, str]) -> None:
         self._json({"items": [story.model()], "next": None, "total": 1})

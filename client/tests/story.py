@@ -48,7 +48,7 @@ REPORTS: dict[str, dict[str, Any]] = {
     "benchmark": {
         "device": {"cpu": "AMD EPYC 7B13", "cores": 2, "threads": 2},
         "rows": [
-            {"name": "source", "role": "source", "p50_ms": 0.412, "speedup": 1.0, "verdict": "same"},
+            {"name": "source", "role": "source", "size": 160012, "p50_ms": 0.412, "speedup": 1.0, "verdict": "same"},
             {
                 "name": "onnx-fp32",
                 "role": "canonical",
@@ -70,7 +70,6 @@ REPORTS: dict[str, dict[str, Any]] = {
     "promote": {
         "published": [
             {"name": "onnx-fp32", "role": "canonical", "sha256": "ab" * 32, "size": 153900},
-            {"name": "source", "role": "source", "sha256": "cd" * 32, "size": 160012},
             {"name": "onnx-fp32-optimized", "role": "variant", "sha256": "ef" * 32, "size": 151000},
             {"name": "manifest", "role": "manifest", "sha256": "01" * 32, "size": 2000},
         ],
@@ -82,7 +81,7 @@ REPORTS: dict[str, dict[str, Any]] = {
 }
 FINDING = {
     "rule": "pickle.global",
-    "severity": "critical",
+    "severity": "malicious",
     "path": "archive/data\x1b[2J.pkl",
     "offset": 34,
     "message": "The pickle calls os.system when it is loaded.",

@@ -83,7 +83,7 @@ def test_the_options_of_a_push_reach_the_server(server: Harbour, model_file: Pat
     side.write_text("a: 1", encoding="utf-8")
     done = slipway(
         *("push", model_file, "-n", "digits", "--bump", "minor", "--type", "classification", "--framework", "pytorch"),
-        *("--input-shape", "1,1,8,8", "--classes", "0,1", "--config", side, "--tag", "a", "--tag", "b"),
+        *("--input-shape", "-1,1,8,8", "--classes", "0,1", "--config", side, "--tag", "a", "--tag", "b"),
         *("--description", "Reads digits.", "--licence", "MIT"),
     )
     assert done.exit_code == 0, done.stderr
@@ -92,7 +92,7 @@ def test_the_options_of_a_push_reach_the_server(server: Harbour, model_file: Pat
         "bump": "minor",
         "model_type": "classification",
         "framework": "pytorch",
-        "input_shape": "[1, 1, 8, 8]",
+        "input_shape": "[-1, 1, 8, 8]",
         "classes": '["0", "1"]',
         "tags": '["a", "b"]',
         "description": "Reads digits.",
@@ -243,7 +243,7 @@ def test_lists_and_records_are_shown(server: Harbour) -> None:
 def test_logs_are_shown_per_stage_and_cannot_drive_the_terminal(server: Harbour) -> None:
     server.launch({"name": "digits", "version": "1.0.0"})
     everything = slipway("logs", RUN).stdout
-    assert everything.startswith("scan      2026-01-02T03:04:05Z scan of 0198 attempt last\n")
+    assert everything.startswith("scan      2026-01-02T03:04:05Z scan of 0198 attempt all\n")
     assert len(everything.splitlines()) == 2 * len(story.STAGES)
     assert slipway("logs", RUN, "convert", "--attempt", "1").stdout.endswith("\\x1b[31mred\n")
 

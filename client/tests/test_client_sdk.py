@@ -234,7 +234,9 @@ def test_a_retry_may_name_its_stage(server: Harbour, client: Client) -> None:
 
 def test_a_log_is_its_lines(server: Harbour, client: Client) -> None:
     _launch(server)
-    assert client.log(RUN, "scan", attempt=2)[0].endswith("scan of 0198 attempt 2")
+    first, second = client.log(RUN, "scan", attempt=2)
+    assert first.endswith("scan of 0198 attempt 2")
+    assert second.endswith("red"), "the second page was read too"
 
 
 # Configuration

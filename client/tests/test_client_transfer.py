@@ -187,6 +187,11 @@ def test_a_pull_brings_the_bytes_under_a_name_in_the_folder(client: Client, tmp_
 
 
 @pytest.mark.usefixtures("weights")
+def test_a_folder_with_a_slash_is_made(client: Client, tmp_path: Path) -> None:
+    assert client.pull("digits", f"{tmp_path}/new/models/") == tmp_path / "new" / "models" / f"{BEST}.onnx"
+
+
+@pytest.mark.usefixtures("weights")
 def test_a_pull_continues_where_the_connection_dropped(server: Harbour, client: Client, tmp_path: Path) -> None:
     server.cut_download_after = [300_000, 200_000]
     heard: list[Progress] = []

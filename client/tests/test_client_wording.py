@@ -51,7 +51,7 @@ def test_durations_read_like_durations(value: float | None, shown: str) -> None:
         ("convert", "exporter dynamo, max error 3e-07, 0 flips"),
         ("optimize", "1 variant kept, withheld: onnx-int8-dynamic"),
         ("benchmark", "onnx-fp32-optimized: 2.28× (2.20–2.35), faster"),
-        ("promote", "4 files published, 2 of 2 gates passed"),
+        ("promote", "3 files published, 2 of 2 gates passed"),
     ],
 )
 def test_every_stage_has_its_line(stage: str, shown: str) -> None:
@@ -61,6 +61,18 @@ def test_every_stage_has_its_line(stage: str, shown: str) -> None:
 def test_a_scan_without_an_antivirus_says_so() -> None:
     facts = {"verdict": "clean", "findings": [story.FINDING], "antivirus": None}
     assert wording.summary("scan", facts) == "clean, 1 finding, no antivirus"
+
+
+def test_a_note_is_no_finding() -> None:
+    note = {"rule": "antivirus.absent", "severity": "info", "message": "No daemon.", "path": "m.onnx"}
+    assert (
+        wording.summary("scan", {"verdict": "clean", "findings": [note]}) == "clean, no findings, 1 note, no antivirus"
+    )
+
+
+def test_a_version_that_is_only_stored_has_no_table() -> None:
+    run = story.new_run("r1", "digits", "1.0.0") | {"status": "succeeded"}
+    assert wording.variants(Run.read(run)) == []
 
 
 def test_an_antivirus_that_saw_only_half_says_so() -> None:
@@ -88,6 +100,7 @@ def _finished() -> Run:
 def test_the_table_shows_what_was_published_beside_its_evidence() -> None:
     rows = {row.name: row for row in wording.variants(_finished())}
     assert list(rows) == ["source", "onnx-fp32", "onnx-fp32-optimized"], "the manifest is no form of the model"
+    assert rows["source"].size == 160012
     best = rows["onnx-fp32-optimized"]
     assert (best.size, best.speedup, best.verdict) == (151000, "2.28× (2.20–2.35)", "faster")
     assert best.agreement is not None

@@ -228,11 +228,18 @@ class Client:
         body = {"from": stage} if stage else {}
         return Run.read(_run_in(self._wire.json("POST", f"{_run_path(run_id)}/retry", json=body)))
 
-    def log(self, run_id: str, stage: str, *, attempt: int | None = None, after: str | int | None = None) -> list[str]:
-        """Return a step's log, one line each: an ISO time, a space, the text."""
-        wanted = {"attempt": attempt, "after": after}
-        path = f"{_run_path(run_id)}/steps/{quote(stage, safe='')}/log"
-        return self._wire.send("GET", path, params=_given(wanted)).text.splitlines()
+    def log(self, run_id: str, stage: str, *, attempt: int | None = None) -> list[str]:
+        """Return what a step logged, in `attempt` or in all of them: an ISO time, a space and the text on each line."""
+        path: str | None = f"{_run_path(run_id)}/steps/{quote(stage, safe='')}/log"
+        wanted: dict[str, Any] | None = _given({"attempt": attempt})
+        lines: list[str] = []
+        while path:
+            answer = self._wire.send("GET", path, params=wanted)
+            found = answer.text.splitlines()
+            lines += found
+            following = answer.links.get("next", {}).get("url")
+            path, wanted = (following if found else None), None  # the link has the query, and is there on the last page
+        return lines
 
     # Models and versions
 
@@ -242,11 +249,10 @@ class Client:
         search: str | None = None,
         model_type: str | None = None,
         framework: str | None = None,
-        status: str | None = None,
         limit: int | None = 100,
     ) -> list[Model]:
         """Return the models you may see; `limit=None` for all of them."""
-        wanted = {"search": search, "model_type": model_type, "framework": framework, "status": status}
+        wanted = {"search": search, "model_type": model_type, "framework": framework}
         return [Model.read(item) for item in self._pages("/api/v1/models", wanted, limit)]
 
     def model(self, name: str) -> Model:
@@ -274,13 +280,13 @@ class Client:
     def pull(self, ref: str, to: str | Path = ".", artifact: str | None = None, *, progress: Listener = ignore) -> Path:
         """Bring an artifact here and return its path; `to` is a file, or a folder for the server's file name.
 
-        A file already there is replaced, in one step, once the SHA-256 of what came is right. What a broken call
+        A folder that ends in a slash is made. A file already there is replaced, in one step, once the SHA-256 of what came is right. What a broken call
         left beside it (`*.part`) is continued.
         """
         name, wanted = refs.parse(ref)
         fixed = f"{name}@{self.version(ref).version}" if wanted == "latest" else ref  # "latest" may move meanwhile
         first = self.download(fixed, artifact)
-        target = download.target_for(first, Path(to))
+        target = download.target_for(first, to)
         download.fetch(self._wire, lambda: self.download(fixed, artifact), target, first, progress)
         return target
 

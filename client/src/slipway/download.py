@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import time
 from collections.abc import Callable
@@ -17,9 +18,14 @@ from slipway.transport import Wire, again_after, problem, unreachable
 from slipway.upload import Listener, Progress, digest_of, ignore
 
 
-def target_for(download: Download, to: Path) -> Path:
-    """Return the file to write: `to` itself, or the server's name for it inside `to` where that is a folder."""
-    if not to.is_dir():
+def target_for(download: Download, to: str | Path) -> Path:
+    """Return the file to write: `to` itself, or the server's name for it inside `to` where that is a folder.
+
+    A folder is what is one already, and text that ends in a slash.
+    """
+    slash = isinstance(to, str) and to.endswith(("/", os.sep))
+    to = Path(to)
+    if not (slash or to.is_dir()):
         return to
     name = PurePosixPath(download.filename.replace("\\", "/")).name  # a server must not choose the folder
     return to / (name if name not in {"", ".", ".."} else f"{download.sha256[:12]}.bin")

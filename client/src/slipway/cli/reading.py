@@ -54,18 +54,17 @@ def pull(  # noqa: PLR0917 - one parameter per option
     artifact: Annotated[
         str | None, typer.Option("--artifact", "-a", help="Which one; the default is the best, `source` the upload.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write, or a folder.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="A file to write, or a folder/.")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace a different file that is there.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Fetch an artifact: digest checked, continued where an earlier call broke off."""
     with session(as_json=as_json, quiet=quiet) as (client, screen):
-        to = output or Path()
         offer = client.download(ref, artifact)
-        target = download.target_for(offer, to)
+        target = download.target_for(offer, output or ".")
         # A file named with -o may be replaced; a name that the server chose must not cost somebody a file.
-        if target.exists() and target != output and not force and digest_of(target) != offer.sha256:
+        if target.exists() and target != Path(output or ".") and not force and digest_of(target) != offer.sha256:
             raise Conflict(
                 "file_exists",
                 f"{target} is there already and is something else.",

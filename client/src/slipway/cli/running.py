@@ -91,15 +91,16 @@ def explain(screen: Screen, error: RunEnded) -> None:
         if evidence is not None:
             screen.err.print(Text(title, style="bold"))
             screen.err.print(evidence)
-    advice = next((item.get("advice") for item in run.facts("scan").get("findings") or () if item.get("advice")), None)
-    if advice and run.stage == "scan":
-        error.hint = f"{advice}\n{error.hint}"
+    if run.stage == "scan":
+        found = [item for item in run.facts("scan").get("findings") or () if item.get("severity") != "info"]
+        if found and found[0].get("advice"):  # the worst comes first
+            error.hint = f"{found[0]['advice']}\n{error.hint}"
 
 
 def logs(
     run: RunId,
     stage: Annotated[str | None, typer.Argument(help="Only this stage, e.g. convert.")] = None,
-    attempt: Annotated[int | None, typer.Option(help="An earlier attempt; the default is the last one.", min=1)] = None,
+    attempt: Annotated[int | None, typer.Option(help="Only this attempt; the default is all of them.", min=1)] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -84,8 +84,11 @@ def keys(found: Sequence[Key]) -> RenderableType:
 
 def variants(run: Run) -> RenderableType:
     """Return what a run published: name, size, speed, agreement and verdict; then what was withheld and where."""
+    rows = wording.variants(run)
+    if not rows:
+        return text("There is nothing to serve: files of this format are stored and described.", "yellow")
     made = table("artifact", "size", "p50", "speed-up", "same decisions", "max error", "verdict", right=("size", "p50"))
-    for row in wording.variants(run):
+    for row in rows:
         found = row.agreement
         made.add_row(
             text(row.name, "bold"),
@@ -115,7 +118,7 @@ def findings(run: Run) -> RenderableType | None:
     made = Table.grid(padding=(0, 2))
     made.add_column(no_wrap=True)
     made.add_column(overflow="fold")
-    worst = {"critical": "bold red", "high": "red", "medium": "yellow", "malicious": "bold red"}
+    styles = {"malicious": "bold red", "unknown": "red", "warning": "yellow", "info": "dim"}
     for item in found:
         severity = str(item.get("severity") or "")
         place = plain(item.get("path") or "")
@@ -125,7 +128,7 @@ def findings(run: Run) -> RenderableType | None:
         body.append(f"\n{plain(item.get('rule') or '')}  {place}", style="dim")
         if item.get("advice"):
             body.append(f"\n{plain(item['advice'])}", style="cyan")
-        made.add_row(Text(f"  {plain(severity)}", style=worst.get(severity, "")), body)
+        made.add_row(Text(f"  {plain(severity)}", style=styles.get(severity, "")), body)
     return made
 
 

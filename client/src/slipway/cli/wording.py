@@ -102,12 +102,15 @@ def agreement(verification: Facts | None) -> Agreement | None:
 
 
 def _scan(facts: Facts) -> str:
-    findings = len(facts.get("findings") or ())
+    severities = [item.get("severity") for item in facts.get("findings") or ()]
+    notes = severities.count("info")
+    findings = len(severities) - notes
     antivirus = facts.get("antivirus")
     guard = "no antivirus" if antivirus is None else f"antivirus {antivirus.get('engine') or ''}".strip()
     if antivirus and antivirus.get("complete") is False:
         guard += " (incomplete)"
-    return f"{facts.get('verdict', 'no verdict')}, {count(findings, 'finding') if findings else 'no findings'}, {guard}"
+    parts = [str(facts.get("verdict") or "no verdict"), count(findings, "finding") if findings else "no findings"]
+    return ", ".join([*parts, *([count(notes, "note")] if notes else []), guard])
 
 
 def _validate(facts: Facts) -> str:
@@ -206,7 +209,7 @@ class Row:
 
     name: str
     role: str
-    size: int
+    size: int | None
     p50_ms: float | None
     speedup: str
     agreement: Agreement | None
@@ -214,36 +217,30 @@ class Row:
 
 
 def variants(run: Run) -> list[Row]:
-    """Return what a run published, the source first, each beside what was measured of it."""
-    measured = {row.get("name"): row for row in run.facts("benchmark").get("rows") or ()}
+    """Return what a run published beside what was measured of it, below the source that it was measured against."""
+    measured = {str(row.get("name")): row for row in run.facts("benchmark").get("rows") or ()}
     checks = {item.get("name"): item.get("verification") for item in run.facts("optimize").get("variants") or ()}
-    published = run.facts("promote").get("published") or [
-        {"name": item.name, "role": item.role, "size": item.size} for item in run.artifacts
-    ]
-    order = {"source": 0, "canonical": 1, "variant": 2}
+    published = list(run.facts("promote").get("published") or ())
+    forms = [row for row in measured.values() if row.get("role") == "source"]
+    forms += [item for role in ("canonical", "variant") for item in published if item.get("role") == role]
     rows = []
-    for item in sorted(published, key=lambda item: order.get(str(item.get("role")), 9)):
-        if item.get("role") not in order:
-            continue
-        name = str(item.get("name"))
-        row = measured.get(name) or (_source_row(measured.values()) if item["role"] == "source" else {})
-        check = run.facts("convert").get("verification") if item["role"] == "canonical" else checks.get(name)
+    for form in forms:
+        name, role = str(form.get("name")), str(form["role"])
+        row = measured.get(name, {})
+        is_source = role == "source"
+        check = run.facts("convert").get("verification") if role == "canonical" else checks.get(name)
         rows.append(
             Row(
                 name=name,
-                role=str(item["role"]),
-                size=int(item.get("size") or 0),
+                role=role,
+                size=form.get("size"),
                 p50_ms=row.get("p50_ms"),
-                speedup="1 (reference)" if item["role"] == "source" and row else speedup(row),
+                speedup="1 (reference)" if is_source else speedup(row),
                 agreement=agreement(check),
-                verdict="–" if item["role"] == "source" else str(row.get("verdict") or "not measured"),
+                verdict="–" if is_source else str(row.get("verdict") or "not measured"),
             )
         )
     return rows
-
-
-def _source_row(rows: Iterable[Facts]) -> Facts:
-    return next((row for row in rows if row.get("role") == "source"), {})
 
 
 def withheld(run: Run) -> list[tuple[str, str]]:
