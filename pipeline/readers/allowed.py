@@ -41,10 +41,6 @@ class Thing:
 Check = Callable[[tuple[object, ...]], bool]
 
 
-def _anything(arguments: tuple[object, ...]) -> bool:
-    return True
-
-
 def _no_globals(arguments: tuple[object, ...]) -> bool:
     return not any(isinstance(argument, Global) for argument in arguments)
 
@@ -68,7 +64,7 @@ class Allowed:
 
     calls: Mapping[Pair, Check] = field(default_factory=dict)
     names: frozenset[Pair] = frozenset()
-    is_class: Callable[[Pair], bool] = lambda pair: False
+    is_class: Callable[[Pair], bool] = frozenset[Pair]().__contains__
     storages: bool = False
 
     def knows(self, pair: Pair) -> bool:
@@ -104,7 +100,7 @@ TENSORS = Allowed(
         ("torch._utils", "_rebuild_tensor"): _no_globals,
         ("torch._utils", "_rebuild_tensor_v2"): _no_globals,
         ("torch._utils", "_rebuild_parameter"): _no_globals,
-        ("torch._utils", "_rebuild_qtensor"): _anything,  # one argument is a tuple that names the quantisation scheme
+        ("torch._utils", "_rebuild_qtensor"): _no_globals,  # the scheme it names stands inside a tuple
         ("torch", "Size"): _no_globals,
         ("torch", "device"): _no_globals,
         ("torch.serialization", "_get_layout"): _no_globals,

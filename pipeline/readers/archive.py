@@ -208,9 +208,8 @@ def _after(source: Source, entry: Central, data: int) -> int:
         )
         length = 8 + 2 * width
         # A 32-bit descriptor of an empty member is a prefix of the 64-bit one: what follows decides.
-        if at + length + 4 <= source.size and source.read(at, length) == wanted:
-            if source.read(at + length, 2) == b"PK":
-                return at + length
+        if at + length + 4 <= source.size and source.read(at, length + 2) == wanted + b"PK":
+            return at + length
     raise Malformed("zip.descriptor", f"The descriptor behind {entry.raw_name[:80]!r} is wrong.", at)
 
 

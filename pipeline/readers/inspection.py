@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 
 from pipeline.readers.source import Source, Truncated
 
+_LONGEST_TEXT = 500
+_REPEATED = 5
+
 
 class Severity(IntEnum):
     """In order of weight: `INFO` and `WARNING` let the file pass, `UNKNOWN` and `MALICIOUS` stop it."""
@@ -46,6 +49,14 @@ class Finding:
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "severity": self.severity.name.lower()}
+
+
+def _printable(text: str) -> str:
+    """Foreign text as it may be stored and shown: no control characters, no half characters, not long."""
+    shown = "".join(
+        character if character.isprintable() else f"\\x{ord(character):02x}" for character in text[:_LONGEST_TEXT]
+    )
+    return shown[:_LONGEST_TEXT]
 
 
 class Malformed(Exception):
@@ -121,30 +132,35 @@ class Inspection:
     _started: float = field(default_factory=time.monotonic)
 
     def note(
-        self, severity: Severity, rule: str, path: str, offset: int | None, message: str, advice: str | None = None
+        self, severity: Severity, rule: str, path: str, offset: int | None, message: str, *, advice: str | None = None
     ) -> None:
         """Write a finding down. The same rule in the same place is written a few times only; none is forgotten."""
         self._worst = max(self._worst, severity)
         times = self._seen[(rule, path)] = self._seen.get((rule, path), 0) + 1
-        if times > 5 or len(self.findings) >= self.limits.findings:
+        if len(self.findings) >= self.limits.findings:
+            lightest = min(self.findings, key=lambda finding: finding.severity)
+            if lightest.severity < severity:
+                self.findings.remove(lightest)
+                self._left_out += 1
+        if times > _REPEATED or len(self.findings) >= self.limits.findings:
             self._left_out += 1
             return
         self.findings.append(
             Finding(
                 rule=rule,
                 severity=severity,
-                path=path,
+                path=_printable(path),
                 offset=offset,
-                message=message[:500],
+                message=_printable(message),
                 advice=advice or _ADVICE[severity],
             )
         )
 
     def malicious(self, rule: str, path: str, offset: int | None, message: str, advice: str | None = None) -> None:
-        self.note(Severity.MALICIOUS, rule, path, offset, message, advice)
+        self.note(Severity.MALICIOUS, rule, path, offset, message, advice=advice)
 
     def unknown(self, rule: str, path: str, offset: int | None, message: str, advice: str | None = None) -> None:
-        self.note(Severity.UNKNOWN, rule, path, offset, message, advice)
+        self.note(Severity.UNKNOWN, rule, path, offset, message, advice=advice)
 
     def credit(self, reader: str, count: int) -> None:
         """Say that `reader` understood `count` bytes."""

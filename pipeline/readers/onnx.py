@@ -10,10 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.readers.inspection import Glimpse, Inspection, Malformed, Reader, Severity
-from pipeline.readers.onnx_schema import MESSAGES
+from pipeline.readers.onnx_schema import MESSAGES, Field
 from pipeline.readers.source import Cursor, Source, of_bytes
 
 _LONGEST_TEXT = 1 << 20
+_KEPT = 300
+_KEPT_TEXTS = frozenset({"domain", "op_type", "name", "key", "value"})
+_KEPT_NUMBERS = frozenset({"dims", "data_type", "data_location", "ir_version"})
+_BLOCK = 2
 _BITS = {
     1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
     17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
@@ -38,12 +42,12 @@ class _Model:
 
 @dataclass(kw_only=True)
 class _Seen:
-    """The fields of one message: short texts and numbers by field name, sizes of the rest."""
+    """What of one message's fields is judged later: few texts and numbers by name, and how many there were of all."""
 
     texts: dict[str, str] = field(default_factory=dict)
     numbers: dict[str, list[int]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    children: dict[str, list[_Seen]] = field(default_factory=dict)
+    external: dict[str, str] = field(default_factory=dict)
 
     def number(self, name: str) -> int | None:
         values = self.numbers.get(name)
@@ -69,7 +73,7 @@ class _Walk:
         """Walk one message; `base` is its offset in the file."""
         if depth > self.inspection.limits.nesting:
             raise Malformed("limit.nesting", "Messages are nested deeper than in any real model.", base)
-        fields, cursor, seen = MESSAGES[kind], Cursor(source), _Seen()
+        cursor, seen = Cursor(source), _Seen()
         while cursor.remaining:
             at = base + cursor.position
             self.model.fields += 1
@@ -78,53 +82,34 @@ class _Walk:
             if self.model.fields % 4096 == 0:
                 self.inspection.tick()
             tag = _varint(cursor, at)
-            known = fields.get(tag >> 3)
+            known = MESSAGES[kind].get(tag >> 3)
             if known is None:
                 raise Malformed("onnx.unknown_field", f"Field {tag >> 3} of {kind} is not part of ONNX.", at)
-            name, field_kind, repeated = known
-            seen.counts[name] = before = seen.counts.get(name, 0)
+            name, _, repeated = known
+            before = seen.counts.get(name, 0)
             if before and not repeated:
                 raise Malformed("onnx.repeated_field", f"{kind}.{name} occurs twice.", at)
-            seen.counts[name] += self.value(source, base, cursor, tag & 7, name, field_kind, seen, depth)
-        self.judge(kind, seen, base)
-        return seen
-
-    def value(
-        self, source: Source, base: int, cursor: Cursor, wire: int, name: str, kind: str, seen: _Seen, depth: int
-    ) -> int:
-        """Read one field's value; returns how many elements it holds."""
-        at = base + cursor.position
-        match wire, kind:
-            case 0, "int":
-                seen.numbers.setdefault(name, []).append(_signed(_varint(cursor, at)))
-                return 1
-            case 5, "float":
-                cursor.skip(4)
-                return 1
-            case 1, "double":
-                cursor.skip(8)
-                return 1
-            case 2, _:
+            if tag & 7 == _BLOCK:
                 length = _varint(cursor, at)
                 start = cursor.position
                 cursor.skip(length)
-                return self.block(source.part(start, length), base + start, name, kind, seen, depth)
-            case _:
-                raise Malformed("onnx.wire_type", f"Field {name} is written in a way its type does not allow.", at)
+                count = self.block(source.part(start, length), base + start, known, seen, depth)
+            else:
+                count = _number(cursor, tag & 7, known, seen, at)
+            seen.counts[name] = before + count
+        self.judge(kind, seen, base)
+        return seen
 
-    def block(self, part: Source, base: int, name: str, kind: str, seen: _Seen, depth: int) -> int:
+    def block(self, part: Source, base: int, known: Field, seen: _Seen, depth: int) -> int:
+        """A field that is written with its length; returns how many elements it holds."""
+        name, kind, _ = known
         match kind:
             case "text":
-                if part.size > _LONGEST_TEXT:
-                    raise Malformed("onnx.text", f"{name} is a text of {part.size:,} bytes.", base)
-                try:
-                    seen.texts[name] = part.read(0, part.size).decode()
-                except UnicodeDecodeError:
-                    raise Malformed("onnx.text", f"{name} is not text.", base) from None
-                return 1
+                text = _text(part, base, name)
+                if name in _KEPT_TEXTS:
+                    seen.texts[name] = text[:_KEPT]
             case "bytes":
-                seen.numbers.setdefault(f"{name}:size", []).append(part.size)
-                return 1
+                seen.numbers[f"{name}:size"] = [part.size]
             case "int":
                 return self.packed_integers(part, base, name, seen)
             case "float" | "double":
@@ -134,9 +119,13 @@ class _Walk:
                 return part.size // width
             case _:
                 child = self.message(part, base, kind, depth + 1)
-                if kind in ("StringStringEntryProto", "TypeProto"):
-                    seen.children.setdefault(name, []).append(child)
-                return 1
+                if name == "external_data":
+                    seen.external[child.texts.get("key", "")] = child.texts.get("value", "")
+                elif name == "metadata_props" and child.texts.get("key", "").startswith("ort_config"):
+                    self.inspection.unknown(
+                        "onnx.session_options", self.path, base, "The model brings its own session options."
+                    )
+        return 1
 
     def packed_integers(self, part: Source, base: int, name: str, seen: _Seen) -> int:
         count, last = 0, 0
@@ -163,12 +152,6 @@ class _Walk:
                 self.model.functions.add((seen.texts.get("domain", ""), seen.texts.get("name", "")))
             case "TensorProto":
                 self.judge_tensor(seen, at)
-            case "ModelProto":
-                for entry in seen.children.get("metadata_props", []):
-                    if entry.texts.get("key", "").startswith("ort_config"):
-                        self.inspection.unknown(
-                            "onnx.session_options", self.path, at, "The model brings its own session options."
-                        )
 
     def judge_tensor(self, seen: _Seen, at: int) -> None:
         if "external_data" in seen.counts or seen.number("data_location"):
@@ -203,10 +186,7 @@ class _Walk:
 
     def judge_external(self, seen: _Seen, at: int) -> None:
         """An uploaded `.onnx` stands alone: there is no file beside it that its data could be in."""
-        entries = {
-            entry.texts.get("key", ""): entry.texts.get("value", "") for entry in seen.children.get("external_data", [])
-        }
-        location = entries.get("location", "")
+        location = seen.external.get("location", "")
         # "*/" begins ONNX Runtime's names for raw addresses in its own memory.
         escapes = location.startswith(("/", "\\", "~", "*")) or ".." in location or ":" in location or "\0" in location
         self.inspection.note(
@@ -215,7 +195,7 @@ class _Walk:
             self.path,
             at,
             f"Tensor {_called(seen)} is read from the file {location[:120]!r}.",
-            None if escapes else "Save the model as one file (`save_as_external_data=False`).",
+            advice=None if escapes else "Save the model as one file (`save_as_external_data=False`).",
         )
 
     def judge_operators(self) -> None:
@@ -265,6 +245,32 @@ def _count(kind: int, name: str, elements: int) -> int:
 
 def _called(seen: _Seen) -> str:
     return repr(seen.texts.get("name", "")[:80])
+
+
+def _number(cursor: Cursor, wire: int, known: Field, seen: _Seen, at: int) -> int:
+    """A field that is one number."""
+    name, kind, _ = known
+    match wire, kind:
+        case 0, "int":
+            value = _signed(_varint(cursor, at))
+            if name in _KEPT_NUMBERS:
+                seen.numbers.setdefault(name, []).append(value)
+        case 5, "float":
+            cursor.skip(4)
+        case 1, "double":
+            cursor.skip(8)
+        case _:
+            raise Malformed("onnx.wire_type", f"Field {name} is written in a way its type does not allow.", at)
+    return 1
+
+
+def _text(part: Source, base: int, name: str) -> str:
+    if part.size > _LONGEST_TEXT:
+        raise Malformed("onnx.text", f"{name} is a text of {part.size:,} bytes.", base)
+    try:
+        return part.read(0, part.size).decode()
+    except UnicodeDecodeError:
+        raise Malformed("onnx.text", f"{name} is not text.", base) from None
 
 
 def _varint(cursor: Cursor, at: int) -> int:

@@ -106,6 +106,10 @@ def _buffer(machine: Machine) -> None:
     machine.push(Thing("buffer"))
 
 
+def _readonly_buffer(machine: Machine) -> None:
+    machine.top()
+
+
 def _append(machine: Machine) -> None:
     machine.pop()
     machine.fill(machine.top(), "APPEND")
@@ -215,7 +219,7 @@ STEPS: Mapping[int, Callable[[Machine], None]] = {
     0x8C: _sized(1, lambda machine, length: machine.text(length)),
     0x8D: _sized(8, lambda machine, length: machine.text(length)),
     0x97: _buffer,
-    0x98: lambda machine: None,
+    0x98: _readonly_buffer,
     ord("P"): lambda machine: machine.persistent(machine.cursor.line(_LINE)),
     ord("Q"): lambda machine: machine.persistent(machine.pop()),
     ord("R"): _reduce,

@@ -6,6 +6,7 @@ when the pickle breaks after it, because a real unpickler would have run it by t
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -60,10 +61,8 @@ def would_act(source: Source) -> bool:
     """Whether an unpickler would call something before it noticed that this is no pickle (or is one)."""
     probe = Inspection(limits=_PROBE, readers=())
     machine = Machine(source, "", probe, PLAIN, 0)
-    try:
+    with suppress(Malformed, Truncated):
         machine.run()
-    except (Malformed, Truncated):
-        pass
     return machine.result.calls > 0
 
 
@@ -123,12 +122,14 @@ class Machine:
         return self.stack[-1]
 
     def pop_mark(self) -> list[object]:
-        for index in range(len(self.stack) - 1, -1, -1):
-            if isinstance(self.stack[index], Mark):
-                values = self.stack[index + 1 :]
-                del self.stack[index:]
-                return values
-        self.broken("The pickle looks for a mark that is not there.")
+        index = len(self.stack) - 1
+        while index >= 0 and not isinstance(self.stack[index], Mark):
+            index -= 1
+        if index < 0:
+            self.broken("The pickle looks for a mark that is not there.")
+        values = self.stack[index + 1 :]
+        del self.stack[index:]
+        return values
 
     def remember(self, index: int) -> None:
         value = self.top()
@@ -251,9 +252,20 @@ class Machine:
         if 4 <= length <= _NESTED and self.source.read(start, 1) == b"\x80":
             inner = self.source.part(start, length)
             if inner.read(1, 1)[0] <= HIGHEST and inner.read(length - 1, 1) == b".":
-                if would_act(inner):
-                    with self.inspection.deeper():
-                        examine(inner, f"{self.path}@{start}", self.inspection, self.allowed)
+                with self.inspection.deeper():
+                    self.nested(inner, f"{self.path}@{start}")
+
+    def nested(self, inner: Source, path: str) -> None:
+        """Bytes that look like pickles: judged as such, unless they break before they do anything."""
+        offset = 0
+        while offset < inner.size:
+            machine = Machine(inner, path, self.inspection, self.allowed, offset)
+            try:
+                offset = machine.run().end
+            except (Malformed, Truncated):
+                if machine.result.calls:
+                    raise
+                return
 
     def decimal(self) -> int:
         line = self.cursor.line(_LINE)

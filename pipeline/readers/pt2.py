@@ -1,11 +1,14 @@
-"""Archives written by `torch.export.save`: JSON checked against torch's own schema, symbolic sizes against a strict
-grammar, operators against an allow-list; raw tensors; sample inputs. No other pickle, no native code.
+"""Archives written by `torch.export.save`: no code of any kind gets in with them.
+
+JSON is checked against torch's own schema, symbolic sizes against a strict grammar, operators against an allow-list;
+raw tensors against their sizes, sample inputs as a checkpoint. No other pickle, no native code.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.readers import archive as archives
@@ -13,16 +16,14 @@ from pipeline.readers import strict_json, torch
 from pipeline.readers.archive import Archive, Layout
 from pipeline.readers.export_schema import ENUMS, STRUCTS, UNIONS
 from pipeline.readers.inspection import Inspection, Malformed, Severity
+from pipeline.readers.source import Source
 from pipeline.readers.symbolic import is_expression, is_guard
 from pipeline.readers.tensors import EXPORT_BYTES
 from pipeline.readers.torch_ops import FORBIDDEN, OPERATORS
 from pipeline.readers.words import words
 
-_PROGRAM = re.compile(r"models/([\w.-]+)\.json")
-_CONFIG = re.compile(r"data/(weights|constants)/([\w.-]+)_\1_config\.json")
 _RECORD = re.compile(r"data/(?:weights/weight|constants/tensor)_\d+")
-_SAMPLES = re.compile(r"data/sample_inputs/([\w.-]+)\.pt")
-_PICKLED = re.compile(r"data/constants/(?:custom_obj|opaque_obj)_\d+|data/(?:weights|constants)/[\w.-]+\.pt")
+_ENOUGH = 20
 _NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"\xfe\xed\xfa\xcf", b"!<arch>\n")
 _FIXED = {"archive_format": b"pt2", "archive_version": b"0"}
 
@@ -47,97 +48,127 @@ _IDENTIFIER = re.compile(r"[\w.<>$:*/ -]{0,512}")
 
 
 def examine(archive: Archive, inspection: Inspection) -> None:
-    root = torch.root_of(frozenset(archive.members)) or ""
-    records: set[str] = set()
-    for full in archive.members:
-        name, path = full.removeprefix(root), archive.path_of(full)
-        inspection.guarded(path, lambda full=full, name=name: _member(archive, full, name, records, inspection))  # type: ignore[misc]
-    for full in archive.members:
-        name = full.removeprefix(root)
-        if _RECORD.fullmatch(name) and name not in records:
-            inspection.unknown(
-                "pt2.orphan", archive.path_of(full), None, f"No configuration names the record {name!r}."
-            )
+    _Reading(archive, inspection).run()
 
 
-def _member(archive: Archive, full: str, name: str, records: set[str], inspection: Inspection) -> None:
-    path, source = archive.path_of(full), archive.open(full)
-    if name.startswith("data/aotinductor/") or (not _RECORD.fullmatch(name) and source.head(8).startswith(_NATIVE)):
-        inspection.malicious("pt2.native_code", path, 0, f"{name[:100]!r} is compiled code.")
-    elif _RECORD.fullmatch(name):
-        inspection.credit("tensors", source.size)
-    elif _PROGRAM.fullmatch(name):
-        document = _document(archive, full, inspection)
-        for problem in _check(document, "ExportedProgram", "$"):
-            inspection.note(problem.severity, problem.rule, path, None, problem.message)
-    elif match := _CONFIG.fullmatch(name):
-        document = _document(archive, full, inspection)
-        problems = list(_check(document, "PayloadConfig", "$"))
-        for problem in problems:
-            inspection.note(problem.severity, problem.rule, path, None, problem.message)
-        if not problems:
-            root = full.removesuffix(name)
-            _payloads(archive, root, f"data/{match.group(1)}/", document["config"], records, path)
-    elif _SAMPLES.fullmatch(name):
+class _Reading:
+    """One exported archive while it is judged member by member."""
+
+    def __init__(self, archive: Archive, inspection: Inspection) -> None:
+        self.archive = archive
+        self.inspection = inspection
+        self.root = torch.root_of(frozenset(archive.members)) or ""
+        self.records: set[str] = set()
+
+    def run(self) -> None:
+        names = [full.removeprefix(self.root) for full in self.archive.members]
+        for name in names:
+            self.inspection.guarded(self.path(name), partial(self.member, name))
+        for name in names:
+            if _RECORD.fullmatch(name) and name not in self.records:
+                self.inspection.unknown(
+                    "pt2.orphan", self.path(name), None, f"No configuration names the record {name!r}."
+                )
+
+    def path(self, name: str) -> str:
+        return self.archive.path_of(self.root + name)
+
+    def member(self, name: str) -> None:
+        source = self.archive.open(self.root + name)
+        if _RECORD.fullmatch(name):
+            self.inspection.credit("tensors", source.size)
+        elif name.startswith("data/aotinductor/") or source.head(8).startswith(_NATIVE):
+            self.inspection.malicious("pt2.native_code", self.path(name), 0, f"{name[:100]!r} is compiled code.")
+        else:
+            judge = next((judge for pattern, judge in _JUDGES if pattern.fullmatch(name)), _Reading.other)
+            judge(self, name, source)
+
+    def program(self, name: str, source: Source) -> None:
+        self.document(name, source, "ExportedProgram")
+
+    def document(self, name: str, source: Source, kind: str) -> Any | None:
+        """The JSON document if it is all that the schema says."""
+        if source.size > self.inspection.limits.document:
+            raise Malformed("json.oversized", f"{source.size:,} bytes of JSON are more than any program needs.")
+        document = strict_json.parse(source.read(0, source.size))
+        self.inspection.credit("pt2", source.size)
+        problems = 0
+        for problem in _check(document, kind, "$"):
+            problems += 1
+            self.inspection.note(problem.severity, problem.rule, self.path(name), None, problem.message)
+            if problems > _ENOUGH:
+                break
+        return None if problems else document
+
+    def configuration(self, name: str, source: Source) -> None:
+        document = self.document(name, source, "PayloadConfig")
+        folder = name.rsplit("/", 1)[0]
+        for tensor, entry in document["config"].items() if document else ():
+            self.payload(tensor, f"{folder}/{entry['path_name']}", entry, self.path(name))
+
+    def payload(self, tensor: str, name: str, entry: Mapping[str, Any], path: str) -> None:
+        """One tensor of a configuration must fit into a record that is there."""
+        member, meta = self.archive.members.get(self.root + name), entry["tensor_meta"]
+        if entry["use_pickle"] or meta is None:
+            self.inspection.unknown("pt2.pickled_payload", path, None, f"{tensor[:100]!r} is stored as a pickle.")
+        elif member is None or _RECORD.fullmatch(name) is None:
+            self.inspection.unknown("pt2.record", path, None, f"The record of {tensor[:100]!r} is not there.")
+        else:
+            self.records.add(name)
+            needed, width = _needed_bytes(meta), EXPORT_BYTES.get(meta["dtype"])
+            if needed is None or width is None or member.size % width or needed > member.size:
+                self.inspection.unknown("pt2.record", path, None, f"{tensor[:100]!r} does not fit into its record.")
+
+    def samples(self, name: str, source: Source) -> None:
         if source.size:
-            with inspection.deeper():
-                torch.examine_checkpoint(archives.read(source, path, inspection), inspection)
-    elif _PICKLED.fullmatch(name):
-        inspection.unknown(
+            with self.inspection.deeper():
+                inner = archives.read(source, self.path(name), self.inspection)
+                torch.examine_checkpoint(inner, self.inspection)
+
+    def pickled(self, name: str, source: Source) -> None:
+        self.inspection.unknown(
             "pt2.pickled_payload",
-            path,
+            self.path(name),
             0,
             f"{name!r} is a pickled object, which torch.export would load.",
             "Export the model without custom objects or tensor subclasses.",
         )
-        inspection.examine(source, path)
-    elif name.startswith("extra/") and not name.endswith("/"):
-        inspection.examine(source, path)
-    elif name in _FIXED or source.size <= 1024:
-        content = source.read(0, min(source.size, 1024))
-        if _FIXED.get(name) == content.rstrip(b"\n"):
-            inspection.credit("pt2", source.size)
-        elif not torch.small_file(name, content, path, inspection):
-            inspection.unknown("pt2.member", path, 0, f"torch.export writes no such member: {name[:100]!r}.")
-    else:
-        inspection.unknown("pt2.member", path, 0, f"torch.export writes no such member: {name[:100]!r}.")
+        self.inspection.examine(source, self.path(name))
+
+    def extra(self, name: str, source: Source) -> None:
+        self.inspection.examine(source, self.path(name))
+
+    def other(self, name: str, source: Source) -> None:
+        content = source.head(1024)
+        if source.size == len(content) and _FIXED.get(name) == content.rstrip(b"\n"):
+            self.inspection.credit("pt2", source.size)
+        elif source.size != len(content) or not torch.small_file(name, content, self.path(name), self.inspection):
+            self.inspection.unknown(
+                "pt2.member", self.path(name), 0, f"torch.export writes no such member: {name[:100]!r}."
+            )
 
 
-def _document(archive: Archive, full: str, inspection: Inspection) -> Any:
-    source = archive.open(full)
-    if source.size > inspection.limits.document:
-        raise Malformed("json.oversized", f"{source.size:,} bytes of JSON are more than any exported program needs.")
-    document = strict_json.parse(source.read(0, source.size))
-    inspection.credit("pt2", source.size)
-    return document
+_JUDGES: tuple[tuple[re.Pattern[str], Callable[[_Reading, str, Source], None]], ...] = (
+    (re.compile(r"models/[\w.-]+\.json"), _Reading.program),
+    (re.compile(r"data/(weights|constants)/[\w.-]+_\1_config\.json"), _Reading.configuration),
+    (re.compile(r"data/sample_inputs/[\w.-]+\.pt"), _Reading.samples),
+    (re.compile(r"data/constants/(?:custom_obj|opaque_obj)_\d+"), _Reading.pickled),
+    (re.compile(r"data/(?:weights|constants)/[\w.-]+\.pt"), _Reading.pickled),
+    (re.compile(r"extra/.*[^/]"), _Reading.extra),
+)
 
 
-def _payloads(
-    archive: Archive, root: str, folder: str, config: Mapping[str, Any], records: set[str], path: str
-) -> None:
-    """Every entry of a configuration must fit inside a record that is there."""
-    inspection = archive.inspection
-    for tensor, entry in config.items():
-        name = folder + entry["path_name"]
-        member = archive.members.get(root + name)
-        meta = entry["tensor_meta"]
-        if entry["use_pickle"] or meta is None:
-            inspection.unknown("pt2.pickled_payload", path, None, f"{tensor[:100]!r} is stored as a pickle.")
-        elif member is None or _RECORD.fullmatch(name) is None:
-            inspection.unknown("pt2.record", path, None, f"The record of {tensor[:100]!r} is not there.")
-        else:
-            records.add(name)
-            numbers = [side.get("as_int") for side in (meta["storage_offset"], *meta["sizes"], *meta["strides"])]
-            width = EXPORT_BYTES.get(meta["dtype"])
-            if any(number is None or number < 0 for number in numbers) or width is None:
-                inspection.unknown("pt2.record", path, None, f"The size of {tensor[:100]!r} is not a plain number.")
-                continue
-            sizes = [side["as_int"] for side in meta["sizes"]]
-            strides = [side["as_int"] for side in meta["strides"]]
-            reach = numbers[0] + 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=False))
-            needed = 0 if 0 in sizes else reach * width
-            if len(sizes) != len(strides) or member.size % width or needed > member.size:
-                inspection.unknown("pt2.record", path, None, f"{tensor[:100]!r} does not fit into its record.")
+def _needed_bytes(meta: Mapping[str, Any]) -> int | None:
+    """How far into its record a tensor reaches; None where its sizes are no plain numbers."""
+    width = EXPORT_BYTES.get(meta["dtype"], 1)
+    offset, *rest = (side.get("as_int") for side in (meta["storage_offset"], *meta["sizes"], *meta["strides"]))
+    if len(meta["sizes"]) != len(meta["strides"]) or offset is None or offset < 0:
+        return None
+    if any(number is None or number < 0 for number in rest):
+        return None
+    sizes, strides = rest[: len(rest) // 2], rest[len(rest) // 2 :]
+    reach = offset + 1 + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    return 0 if 0 in sizes else reach * width
 
 
 def _problem(rule: str, message: str, severity: Severity = Severity.UNKNOWN) -> Malformed:
@@ -212,31 +243,30 @@ def _check_struct(value: Any, kind: str, where: str) -> Iterator[Malformed]:
 def _check_meaning(value: Mapping[str, Any], kind: str, where: str) -> Iterator[Malformed]:
     """The strings that torch evaluates or looks up."""
     match kind:
-        case "SymExpr":
-            if not is_expression(value["expr_str"]):
-                text = value["expr_str"]
-                yield _problem("pt2.expression", f"{where} evaluates {text[:120]!r}.", Severity.MALICIOUS)
+        case "SymExpr" if not is_expression(text := value["expr_str"]):
+            yield _problem("pt2.expression", f"{where} evaluates {text[:120]!r}.", Severity.MALICIOUS)
         case "ExportedProgram":
-            for guard in value.get("guards_code", []):
-                if not is_guard(guard):
-                    yield _problem("pt2.guard", f"{where} has the guard {guard[:120]!r}.", Severity.MALICIOUS)
-            for symbol in value["range_constraints"]:
-                if not is_expression(symbol):
-                    yield _problem("pt2.expression", f"{where} constrains {symbol[:120]!r}.")
+            yield from _check_program(value, where)
         case "Node":
             yield from _check_target(value["target"], where)
         case "ModuleCallSignature":
-            for spec in ("in_spec", "out_spec"):
-                yield from _check_tree(value[spec], f"{where}.{spec}")
+            yield from _check_tree(value["in_spec"], f"{where}.in_spec")
+            yield from _check_tree(value["out_spec"], f"{where}.out_spec")
         case "CustomObjArgument":
             yield _problem("pt2.custom_object", f"{where} uses a custom object of class {value['class_fqn'][:80]!r}.")
-        case "Device":
-            if re.fullmatch(r"cpu|cuda|mps|meta|xpu", value["type"]) is None:
-                yield _problem("pt2.device", f"{where} names the device {value['type'][:40]!r}.")
-        case "PayloadMeta" | "TensorArgument":
-            name = value.get("path_name") or value.get("name") or ""
-            if _IDENTIFIER.fullmatch(name) is None:
-                yield _problem("pt2.name", f"{where} has the name {name[:80]!r}.")
+        case "Device" if re.fullmatch(r"cpu|cuda|mps|meta|xpu", value["type"]) is None:
+            yield _problem("pt2.device", f"{where} names the device {value['type'][:40]!r}.")
+        case "TensorArgument" if _IDENTIFIER.fullmatch(value["name"]) is None:
+            yield _problem("pt2.name", f"{where} has the name {value['name'][:80]!r}.")
+
+
+def _check_program(value: Mapping[str, Any], where: str) -> Iterator[Malformed]:
+    for guard in value.get("guards_code", []):
+        if not is_guard(guard):
+            yield _problem("pt2.guard", f"{where} has the guard {guard[:120]!r}.", Severity.MALICIOUS)
+    for symbol in value["range_constraints"]:
+        if not is_expression(symbol):
+            yield _problem("pt2.expression", f"{where} constrains {symbol[:120]!r}.", Severity.MALICIOUS)
 
 
 def _check_target(target: str, where: str) -> Iterator[Malformed]:

@@ -1,5 +1,7 @@
-"""Text: configurations, requirements, cards. Looks for secrets, for tags that make a YAML loader build objects, for
-requirements that install from anywhere, and for pickles that are written in letters.
+"""Text: configurations, requirements, cards.
+
+Looks for secrets, for tags that make a YAML loader build objects, for requirements that install from anywhere, and
+for pickles that are written in letters.
 """
 
 from __future__ import annotations

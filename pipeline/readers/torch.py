@@ -6,6 +6,7 @@ Every member must be one that torch writes; every tensor record must be named by
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from pipeline.readers import pickle, script_code
 from pipeline.readers.allowed import SCRIPT, TENSORS, Allowed
@@ -79,9 +80,9 @@ class _Reading:
             if size <= 1024 and small_file(name, self.content(name), path, self.inspection):
                 continue
             if code and _CODE.fullmatch(name):
-                self.inspection.guarded(path, lambda name=name: self.code(name))  # type: ignore[misc]
+                self.inspection.guarded(path, partial(self.code, name))
             elif code and _DEBUG.fullmatch(name):
-                self.inspection.guarded(path, lambda name=name: self.debug(name))  # type: ignore[misc]
+                self.inspection.guarded(path, partial(self.debug, name))
             elif code and name.startswith("extra/") and not name.endswith("/"):
                 self.inspection.examine(self.archive.open(self.root + name), path)
             elif name.startswith(("data/", "constants/", "traced_inputs/")):

@@ -41,42 +41,26 @@ class Central:
     linked: bool
 
 
-def find_directory(source: Source, path: str, inspection: Inspection) -> tuple[int, int, int]:
+def find_directory(  # noqa: C901 - each way to lie has its own line
+    source: Source, path: str, inspection: Inspection
+) -> tuple[int, int, int]:
     """Start and end of the central directory and its number of entries."""
     at = source.size - _END.size
     if source.size < _END.size or source.read(at, 4) != b"PK\x05\x06":
-        tail = source.read(max(0, source.size - _U16 - _END.size), min(source.size, _U16 + _END.size))
-        where = tail.rfind(b"PK\x05\x06")
-        if where < 0:
-            raise Malformed("zip.no_directory", "The archive has no central directory, or bytes were appended to it.")
-        at = source.size - len(tail) + where
-        comment = source.size - at - _END.size
-        raise Malformed("zip.suffix", f"{comment:,} bytes follow the end of the archive or are its comment.", at)
+        raise _suffix(source)
     _, disk, first_disk, here, total, size, start, comment = _END.unpack(source.read(at, _END.size))
+    end = at
     if comment:
         raise Malformed("zip.suffix", "The archive announces a comment that is not there.", at)
-    end = at
-    locator = source.read(at - _LOCATOR64.size, _LOCATOR64.size) if at >= _LOCATOR64.size else b""
-    if locator[:4] == b"PK\x06\x07":
-        _, disk64, at64, disks = _LOCATOR64.unpack(locator)
-        _, length, _, needed, d0, d1, here64, total64, size64, start64 = _END64.unpack(source.read(at64, _END64.size))
-        if (
-            source.read(at64, 4) != b"PK\x06\x06"
-            or at64 + _END64.size != at - _LOCATOR64.size
-            or length != _END64.size - 12
-            or needed > 63
-            or (disk64, d0, d1) != (0, 0, 0)
-            or disks != 1
-            or here64 != total64
-        ):
-            raise Malformed("zip.end64", "The zip64 end of the archive contradicts itself.", at64, Severity.MALICIOUS)
-        for short, full, limit in ((total, total64, _U16), (size, size64, _U32), (start, start64, _U32)):
+    if at >= _LOCATOR64.size and source.read(at - _LOCATOR64.size, 4) == b"PK\x06\x07":
+        end, wide = _wide_end(source, at)
+        for short, full, limit in zip((here, total, size, start), wide, (_U16, _U16, _U32, _U32), strict=True):
             if short not in (full, limit):
-                raise Malformed("zip.end64", "The two ends of the archive disagree.", at64, Severity.MALICIOUS)
-        total, size, start, end, here = total64, size64, start64, at64, total64
+                raise Malformed("zip.end64", "The two ends of the archive disagree.", end, Severity.MALICIOUS)
+        here, total, size, start = wide
     elif _U16 in (here, total) or _U32 in (size, start):
         raise Malformed("zip.end64", "The archive announces a zip64 end that is not there.", at)
-    if disk or first_disk or (here != total and (here != _U16 or total < _U16)):
+    if disk or first_disk or here != total:
         raise Malformed("zip.disks", "The archive claims to be spread over several disks.", at)
     if start + size != end:
         raise Malformed("zip.directory", "The central directory is not where the archive says.", at, Severity.MALICIOUS)
@@ -85,6 +69,34 @@ def find_directory(source: Source, path: str, inspection: Inspection) -> tuple[i
     if total * _CENTRAL.size > size:
         raise Malformed("zip.directory", f"{total:,} entries do not fit into the central directory of {path}.", at)
     return start, end, total
+
+
+def _suffix(source: Source) -> Malformed:
+    """What to say of an archive that does not end in its end."""
+    length = min(source.size, _U16 + _END.size)
+    where = source.read(source.size - length, length).rfind(b"PK\x05\x06")
+    if where < 0:
+        return Malformed("zip.no_directory", "The archive has no central directory, or bytes were appended to it.")
+    behind = max(0, length - where - _END.size)
+    return Malformed(
+        "zip.suffix", f"{behind:,} bytes follow the end of the archive or are its comment.", source.size - behind
+    )
+
+
+def _wide_end(source: Source, at: int) -> tuple[int, tuple[int, int, int, int]]:
+    """Where the zip64 end record stands, and its entries here, entries in all, size and start of the directory."""
+    _, disk, start, disks = _LOCATOR64.unpack(source.read(at - _LOCATOR64.size, _LOCATOR64.size))
+    magic, length, _, needed, this, first, *wide = _END64.unpack(source.read(start, _END64.size))
+    if (
+        magic != b"PK\x06\x06"
+        or start + _END64.size != at - _LOCATOR64.size
+        or length != _END64.size - 12
+        or needed > _NEWEST
+        or (disk, this, first, disks) != (0, 0, 0, 1)
+    ):
+        raise Malformed("zip.end64", "The zip64 end of the archive contradicts itself.", start, Severity.MALICIOUS)
+    here, total, size, directory = wide
+    return start, (here, total, size, directory)
 
 
 def read_directory(source: Source, at: int, end: int, count: int, inspection: Inspection) -> list[Central]:

@@ -177,7 +177,9 @@ def _well_formed_finding(finding: Any) -> bool:
         and set(finding) == set(_FIELDS)
         and all(isinstance(finding[name], kind) for name, kind in _FIELDS.items())
         and finding["severity"] in _SEVERITIES
-        and all(len(value) <= _LONGEST_TEXT for value in finding.values() if isinstance(value, str))
+        and all(
+            len(value) <= _LONGEST_TEXT and value.isprintable() for value in finding.values() if isinstance(value, str)
+        )
     )
 
 

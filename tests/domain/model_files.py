@@ -91,14 +91,14 @@ def _write_onnx(folder: Path) -> None:
 
 
 def _write_others(folder: Path) -> None:
-    import numpy
+    import numpy as np
     import torch
     from safetensors.torch import save_file
 
     state = {**convnet().state_dict(), "half": torch.ones(3, dtype=torch.bfloat16), "empty": torch.zeros(0)}
     save_file(state, folder / "weights.safetensors", metadata={"format": "pt"})
-    numpy.savez(folder / "calibration.npz", x=numpy.random.default_rng(0).random((4, 1, 8, 8), dtype=numpy.float32))
-    numpy.savez_compressed(folder / "packed.npz", x=numpy.zeros((64, 8)), names=numpy.array(["a", "bc"]))
+    np.savez(folder / "calibration.npz", x=np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32))
+    np.savez_compressed(folder / "packed.npz", x=np.zeros((64, 8)), names=np.array(["a", "bc"]))
     (folder / "README.md").write_text("# Digits!\n\nimport torch\n\n![picture](https://example.org/p.png) – 98 %\n")
     (folder / "config.yaml").write_text("name: digits # a comment!\nclasses: ['0', \"!1\"]\nlr: !!float 1e-3\n")
     (folder / "config.json").write_text('{"classes": ["0", "1"], "seed": 7}\n')

@@ -7,8 +7,8 @@ from torch import nn
 
 
 class Inner(nn.Module):
-    names: List[str]
-    table: Dict[str, int]
+    names: List[str]  # noqa: UP006 - see above
+    table: Dict[str, int]  # noqa: UP006
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Rich(nn.Module):
         self.device = torch.device("cpu")
         self.nothing = None
 
-    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:
+    def forward(self, x: torch.Tensor) -> Dict[str, torch.Tensor]:  # noqa: UP006
         y = self.inner(x)
         if y.shape[0] > 3:
             y = y + torch.ones(8) * self.times

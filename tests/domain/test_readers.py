@@ -188,6 +188,34 @@ def test_finding_says_which_global_and_where(judge: Any) -> None:
     assert finding["advice"]
 
 
+def test_foreign_text_in_a_finding_can_be_stored_and_shown(judge: Any) -> None:
+    """A database refuses NUL and half characters: a name made of them must not stop the verdict from being stored."""
+    name = "N\x00\ud800\x1b[31m" + "e" * 3000
+    raw = name.encode("utf-8", "surrogatepass")
+    content = b"\x80\x04" + short("somewhere") + b"X" + struct.pack("<L", 9) + raw[:9] + b"\x93)\x81."
+    answer = judge(content, "model.pkl\x00" + "x" * 3000)
+    for finding in answer["findings"]:
+        for text in (finding["path"], finding["message"]):
+            assert text.isprintable()
+            assert len(text) <= 500
+
+
+def test_many_harmless_findings_do_not_hide_the_bad_one(judge: Any) -> None:
+    names = b"".join(short(f"m{number}") + short("f") + b"\x930" for number in range(300))
+    answer = judge(b"\x80\x04" + names + b"cos\nsystem\n.", "model.pkl", findings=4)
+    assert answer["verdict"] == "malicious"
+    assert answer["findings"][0]["rule"] == "pickle.gadget"
+    assert answer["left_out"] > 290
+    crowd = packed({f"m{number:03}.bin": b"\x93\x01\x02" for number in range(20)} | {"z.pkl": b"cos\nsystem\n)R."})
+    answer = judge(crowd, findings=4)
+    assert answer["findings"][0]["rule"] == "pickle.gadget"
+    assert len(answer["findings"]) == 4
+
+
+def test_bytes_that_only_look_like_a_pickle_are_data(judge: Any) -> None:
+    assert judge(pickle.dumps({"weights": b"\x80\x03 random bytes ."}))["verdict"] == "clean"
+
+
 def test_walk_agrees_with_the_standard_library_about_every_opcode() -> None:
     from pipeline.readers.opcodes import STEPS
 
@@ -204,10 +232,11 @@ def flipped(content: bytes, at: int, value: bytes) -> bytes:
 def twice(benign: dict[str, Path]) -> bytes:
     content = members(benign["traced.pt"])
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+    with zipfile.ZipFile(buffer, "w") as archive:
         for name, data in content.items():
             archive.writestr(name, data)
-        archive.writestr("traced/data.pkl", pickle.dumps(Payload(os.system, COMMAND)))
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("traced/data.pkl", pickle.dumps(Payload(os.system, COMMAND)))
     return buffer.getvalue()
 
 
@@ -593,10 +622,10 @@ def test_safetensors_that_does_not_add_up_is_stopped(judge: Any, content: bytes,
 
 
 def test_arrays_of_objects_are_stopped(judge: Any) -> None:
-    import numpy
+    import numpy as np
 
     buffer = io.BytesIO()
-    numpy.savez(buffer, x=numpy.array([Payload(os.system, COMMAND)], dtype=object))
+    np.savez(buffer, x=np.array([Payload(os.system, COMMAND)], dtype=object))
     assert rules(judge(buffer.getvalue(), "calibration.npz")) == {"numpy.objects"}
 
 

@@ -209,9 +209,11 @@ def test_virus_in_a_packed_member_that_the_daemon_does_not_open_is_found(
     scan: Callable[..., Report], clamd: Clamd, tmp_path: Path
 ) -> None:
     model = tmp_path / "model.zip"
-    with zipfile.ZipFile(model, "w", zipfile.ZIP_DEFLATED) as archive:
-        with archive.open("notes.txt", "w", force_zip64=True) as member:
-            member.write(b"some text to pack, some text to pack, some text to pack " + EICAR)
+    with (
+        zipfile.ZipFile(model, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("notes.txt", "w", force_zip64=True) as member,
+    ):
+        member.write(b"some text to pack, some text to pack, some text to pack " + EICAR)
     error = refused(scan, model, scanner=clamd)
     assert error.code == "malicious"
     assert "antivirus.threat" in rules(error)
@@ -366,9 +368,7 @@ def test_file_above_the_stream_limit_is_shown_in_overlapping_windows(tmp_path: P
 
 
 @needs_clamd
-def test_file_the_daemon_does_not_look_at_completely_is_not_clean(
-    scan: Callable[..., Report], tmp_path: Path
-) -> None:
+def test_file_the_daemon_does_not_look_at_completely_is_not_clean(scan: Callable[..., Report], tmp_path: Path) -> None:
     with running_clamd(tmp_path / "clamd", MaxScanSize="1M", MaxFileSize="1M") as url:
         model = tmp_path / "model.txt"
         model.write_text("weights\n" * (6 << 17))
