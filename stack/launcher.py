@@ -66,7 +66,7 @@ class Stack:
         self.home = Home.at(home)
         self.console = Console(self.home.folder("log"), follow=follow, quiet=quiet)
         self._given = dict(os.environ if given is None else given)
-        self._services_only, self._without = services_only, without
+        self._services_only, self._without, self._quiet = services_only, without, quiet
         self._running: dict[str, Running] = {}
         self._makers: dict[str, Callable[[], Service]] = {}
         self._guardian: Guardian | None = None
@@ -181,6 +181,7 @@ class Stack:
             "FLOWER_PASSWORD": self.home.secret("flower-password"),
             "S3_BUCKET_PREFIX": "slipway",
             "SLIPWAY_HOST": HOST,
+            "LOG_FORMAT": "text",
             "PYTHONUNBUFFERED": "1",
         }
         self.environment = {name: self._given.get(name) or value for name, value in generated.items()}
@@ -234,7 +235,7 @@ class Stack:
     def _start_apps(self) -> None:
         began = time.monotonic()
         self._run_once("migrate", (sys.executable, "-m", "alembic", "upgrade", "head"))
-        self._run_once("bootstrap", (sys.executable, "-m", "api.bootstrap"), shown=True)
+        self._run_once("bootstrap", (sys.executable, "-m", "api.bootstrap"), shown=not self._quiet)
         commands = procfile.read(ROOT / "Procfile")
         if unknown := set(self._without) - set(commands):
             raise StackError(f"The Procfile has no {', '.join(sorted(unknown))}.")
