@@ -65,11 +65,17 @@ def assemble(settings: Settings) -> Services:
         region=settings.s3_region,
         public_endpoint_url=settings.s3_public_endpoint_url,
     )
+    database = connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
     # An answer must not wait for a Redis that is away: short timeouts, and no retries behind our back.
     client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=1)
+
+    def close() -> None:
+        database.dispose()
+        client.close()
+
     return Services(
         settings=settings,
-        begin=transactions(connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)),
+        begin=transactions(database),
         staging=storage.bucket(settings.bucket("staging")),
         registry=storage.bucket(settings.bucket("registry")),
         quarantine=storage.bucket(settings.bucket("quarantine")),
@@ -80,6 +86,7 @@ def assemble(settings: Settings) -> Services:
         formats=formats.discover(),
         stages=discover(settings.stage_packages),
         hub=Hub(settings.database_url.get_secret_value()),
+        close=close,
     )
 
 
@@ -95,4 +102,4 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await listener
         app.state.vitals.close()
-        services.redis.close()
+        services.close()

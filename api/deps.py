@@ -48,6 +48,7 @@ class Services:
     formats: tuple[Format, ...]
     stages: tuple[Stage, ...]
     hub: Hub
+    close: Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)

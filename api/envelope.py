@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import Problem, internal, respond
+from api.lingering import lingering
 
 log = structlog.get_logger()
 
@@ -81,14 +82,17 @@ class Envelope:
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on the exchange with a body that is small and comes soon, or refuse it at once."""
-        if scope["path"] in self._streamed:
-            await self._app(scope, receive, send)
-            return
-        length = Headers(scope=scope).get("content-length", "")
-        if length.isascii() and length.isdecimal() and int(length) > self._max_body:
-            await respond(self._too_large(), scope["state"]["trace_id"])(scope, receive, send)
-            return
-        await self._app(scope, self._patient(receive), send)
+        app = self._app
+        if scope["path"] not in self._streamed:
+            length = Headers(scope=scope).get("content-length", "")
+            too_large = length.isascii() and length.isdecimal() and int(length) > self._max_body
+            inner = respond(self._too_large(), scope["state"]["trace_id"]) if too_large else app
+
+            async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+                await inner(scope, self._patient(receive), send)
+
+            app = lingering(guarded)
+        await app(scope, receive, send)
 
     def _patient(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
         """`receive` that raises 413 and 408. Once the body is here it waits for ever, as event streams want."""

@@ -15,7 +15,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 PROBLEM = "application/problem+json"
 RETRY_AFTER = "2"
 """Seconds to wait for a dependency that is away."""
+
+_DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 
 STATUS: Mapping[type[Exception], HTTPStatus] = {
     Rejected: HTTPStatus.BAD_REQUEST,
@@ -51,6 +53,8 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "malformed_multipart": (HTTPStatus.BAD_REQUEST, "The body is not multipart/form-data: the boundary is missing."),
     "missing_file": (HTTPStatus.BAD_REQUEST, "The form has no model_file."),
     "empty_file": (HTTPStatus.BAD_REQUEST, "model.onnx is empty."),
+    "invalid_digest": (HTTPStatus.BAD_REQUEST, "Content-Digest holds no SHA-256 in base64."),
+    "digest_mismatch": (HTTPStatus.BAD_REQUEST, "What arrived does not have the SHA-256 that was announced."),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "Sign in first: this needs a bearer token."),
     "bad_credentials": (HTTPStatus.UNAUTHORIZED, "User name or password is wrong."),
     "forbidden": (HTTPStatus.FORBIDDEN, "This needs the right models:upload, which you do not have."),
@@ -63,6 +67,8 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "key_not_found": (HTTPStatus.NOT_FOUND, "You have no such API key."),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here."),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request's body did not arrive within 30 s."),
+    "upload_stalled": (HTTPStatus.REQUEST_TIMEOUT, "Nothing has come for 30 s."),
+    "upload_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The upload took longer than 3600 s."),
     "illegal_transition": (HTTPStatus.CONFLICT, "a succeeded run cannot take Cancel"),
     "bytes_gone": (HTTPStatus.CONFLICT, "The run's files have left staging; upload the model again."),
     "version_exists": (HTTPStatus.CONFLICT, "digits has a version 1.0.0 already; versions never change."),
@@ -170,7 +176,7 @@ def install(app: FastAPI) -> None:
     def ours(request: Request, error: Exception) -> Response:
         return respond(_translate(error), trace_of(request))
 
-    for kind in (SlipwayError, RegistryError, AdapterError, OperationalError, InterfaceError, PoolTimeoutError):
+    for kind in (SlipwayError, RegistryError, AdapterError, *_DATABASE_AWAY, DataError):
         app.add_exception_handler(kind, ours)
     app.add_exception_handler(StarletteHTTPException, ours)
     app.add_exception_handler(RequestValidationError, ours)
@@ -202,7 +208,11 @@ def _translate(error: Exception) -> Problem:
             return _from_router(error)
         case SlipwayError() | RegistryError() | AdapterError() if status := _status_of(error):
             return Problem(status, error.code, error.message, details=getattr(error, "details", None))
-        case OperationalError() | InterfaceError() | PoolTimeoutError():
+        case DataError():  # NUL in a text, a number beyond its column: only the database knows all that it does not take
+            log.warning("http.unstorable", error=str(error.orig))
+            status = HTTPStatus.UNPROCESSABLE_ENTITY
+            return Problem(status, "invalid_field", "A value in the request is one that cannot be stored.")
+        case _ if isinstance(error, _DATABASE_AWAY):
             log.warning("database.unavailable", error=str(error).splitlines()[0])
             status, detail = CODES["database_unavailable"]
             return Problem(status, "database_unavailable", detail)

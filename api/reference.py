@@ -82,8 +82,9 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _illustrate(kind: str, content: dict[str, Any], schemas: dict[str, Any]) -> None:
-    shape = content.get("schema", {}).get("$ref", "").removeprefix(_SCHEMA)
-    examples = schemas.get(shape, {}).get("examples")
+    schema = content.get("schema", {})
+    reference = next((each["$ref"] for each in (schema, *schema.get("anyOf", ())) if "$ref" in each), "")
+    examples = schemas.get(reference.removeprefix(_SCHEMA), {}).get("examples")
     if kind != PROBLEM and examples and not content.keys() & {"example", "examples"}:
         content["example"] = examples[0]
 
