@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 import httpx2
 
@@ -55,12 +55,6 @@ class Wire:
         self._agent = agent
         self._trust = httpx2.create_ssl_context()  # reading the certificate store takes longer than most requests
         self._pool = self.pool()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close every connection."""

@@ -78,7 +78,8 @@ class Screen:
         if self.as_json:
             self.document(document)
         elif self.quiet and bare is not None:
-            self.line(bare)
+            if bare:
+                self.line(bare)
         else:
             self.out.print(human)
 
@@ -156,13 +157,11 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def session(
-    *, as_json: bool = False, quiet: bool = False, url: str | None = None, anonymous: bool = False
-) -> Iterator[tuple[Client, Screen]]:
+def session(*, as_json: bool = False, quiet: bool = False) -> Iterator[tuple[Client, Screen]]:
     """Open what a command needs, and turn every expected failure into its message and exit code."""
     screen = Screen(as_json=as_json, quiet=quiet)
-    with guarded(screen), Client(url) as client:
-        if client.settings.token is None and not anonymous:
+    with guarded(screen), Client() as client:
+        if client.token is None:
             raise NotAllowed(
                 "no_credential",
                 f"There is no credential for {client.url}.",
