@@ -23,7 +23,7 @@ NAME = "digits"
 FORMS = {"ONNX": "digits.onnx", "TorchScript": "digits.pt", "torch.export": "digits.pt2"}
 SHADES = " .:-=+*#%@"
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
 
 
 def main() -> None:
@@ -71,7 +71,9 @@ def push(client: Client, form: str, path: Path) -> Run:
 
 def show_variants(client: Client, runs: dict[str, Run], folder: Path) -> str:
     """A table of every promoted variant, its accuracy measured on the held-out digits; the reference of the best."""
-    table = Table("version", "from", "variant", "size", "p50", "speed-up", "accuracy", box=None, padding=(0, 2))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("version", "from", "variant", "size", "p50", "speed-up", "verdict", "accuracy"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in ("size", "p50", "accuracy") else "left")
     heldout = np.load(folder / "digits-heldout.npz")
     ranked: list[tuple[float, float, str]] = []
     for form, run in runs.items():
@@ -90,7 +92,8 @@ def show_variants(client: Client, runs: dict[str, Run], folder: Path) -> str:
                 artifact.name,
                 f"{artifact.size / 1000:.0f} kB",
                 f"{row['p50_ms'] * 1000:.0f} µs",
-                f"{row['speedup']:.2f}× [{low:.2f}–{high:.2f}] {row['verdict']}",
+                f"{row['speedup']:.2f}× ({low:.2f}–{high:.2f})",
+                row["verdict"],
                 f"{reached:.2%}",
             )
             ranked.append((reached, row["speedup"], f"{reference} {artifact.name}"))
@@ -102,7 +105,7 @@ def show_variants(client: Client, runs: dict[str, Run], folder: Path) -> str:
 def predict(model: Path, images: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     (scores,) = session.run(None, {session.get_inputs()[0].name: images})
-    return np.argmax(scores, axis=1)
+    return np.asarray(np.argmax(scores, axis=1))
 
 
 def classify(client: Client, best: str, folder: Path) -> None:

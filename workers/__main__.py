@@ -23,6 +23,7 @@ from shared.db import connect, transactions
 from shared.settings import Settings
 from shared.storage import Storage
 from workers.app import POOLS, create, task_name
+from workers.context import PASSABLE
 from workers.scanner import ClamdScanner
 from workers.tasks import Tools, work
 
@@ -102,6 +103,8 @@ def _tools(settings: Settings, pool: str, zygote: Zygote) -> Tools:
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
     )
+    scratch = Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-"))
+    scratch.chmod(PASSABLE)
     return Tools(
         begin=transactions(connect(settings.sqlalchemy_url, pool_size=2)),
         staging=storage.bucket(settings.bucket("staging")),
@@ -109,7 +112,7 @@ def _tools(settings: Settings, pool: str, zygote: Zygote) -> Tools:
         quarantine=storage.bucket(settings.bucket("quarantine")),
         sandbox=zygote,
         scanner=ClamdScanner(Clamd(settings.clamd_url)) if settings.clamd_url else None,
-        scratch=Path(tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")),
+        scratch=scratch,
         lease=settings.lease,
         options={"benchmark_timeout": settings.benchmark_timeout, "benchmark_rounds": settings.benchmark_rounds},
         worker=f"{pool}@{socket.gethostname()}:{os.getpid()}",

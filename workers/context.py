@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -14,6 +13,7 @@ from uuid import UUID
 
 from pipeline import store
 from pipeline.errors import Unavailable
+from pipeline.sandbox import discard, safe_file
 from pipeline.stage import Child, File, Json, Limits, Made, Passage, Sandbox, SandboxSession, Scanner, Stage, Upload
 from registry import store as registry
 from shared.storage import CHUNK, Bucket
@@ -21,6 +21,14 @@ from workers.lease import Lease
 
 if TYPE_CHECKING:
     from workers.tasks import Tools
+
+
+PASSABLE = 0o711
+"""Mode of the folders above a scratch folder: a sandbox child, who is nobody, passes through and sees nothing."""
+
+
+LARGEST = 20 << 30
+"""Bytes: the largest file that a stage may leave."""
 
 
 class Abandoned(Exception):
@@ -34,6 +42,7 @@ class Workshop:
         self._tools = tools
         self._lease = lease
         self._folder = Path(tempfile.mkdtemp(prefix=f"{stage.name}-", dir=tools.scratch))
+        self._folder.chmod(PASSABLE)
         self._prefix = f"runs/{run_id}/{stage.name}/{attempt}"
         self.attempt = attempt
         with tools.begin() as session:
@@ -62,7 +71,7 @@ class Workshop:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard(self._folder)
 
     @cached_property
     def model(self) -> Path:
@@ -103,18 +112,19 @@ class Workshop:
     def store(self, made: Made) -> dict[str, Json]:
         """Put a file that the stage made under the attempt's own key; what the report says of it."""
         self._check()
+        path = safe_file(self.scratch, str(made.path.relative_to(self.scratch)), LARGEST)
         digest = hashlib.sha256()
-        with made.path.open("rb") as file:
+        with path.open("rb") as file:
             while chunk := file.read(CHUNK):
                 digest.update(chunk)
-        key = f"{self._prefix}/{made.path.name}"
-        self._tools.staging.upload(made.path, key, made.media_type)
+        key = f"{self._prefix}/{path.name}"
+        self._tools.staging.upload(path, key, made.media_type)
         return {
-            "name": made.path.name,
+            "name": path.name,
             "role": made.role,
             "key": key,
             "sha256": digest.hexdigest(),
-            "size": made.path.stat().st_size,
+            "size": path.stat().st_size,
             "media_type": made.media_type,
             "meta": dict(made.meta),
         }

@@ -1,0 +1,79 @@
+"""The whole of Slipway, started as `make up` starts it, with real models to push."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from slipway import Client
+
+if TYPE_CHECKING:
+    from stack.launcher import Stack
+
+HASTE = {
+    "LEASE": "3",
+    "SWEEP_INTERVAL": "0.5",
+    "RING_AGAIN": "2",
+    "UPLOAD_RATE_LIMIT": "1000",
+    "BENCHMARK_ROUNDS": "15",
+}
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the digit classifier in every form, trained now."""
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run([sys.executable, "-m", "examples.digits", folder], check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def slipway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Services and every process of the Procfile, on a state folder of this module's own."""
+    from stack.launcher import Stack
+
+    given = {name: value for name, value in os.environ.items() if not name.endswith("_URL")}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in HASTE.items():
+            patch.setenv(name, value)
+        for name in set(os.environ) - set(given):
+            patch.delenv(name)
+        with Stack(tmp_path_factory.mktemp("home"), given=given, quiet=True) as stack:
+            yield stack
+
+
+@pytest.fixture(scope="module")
+def key(slipway: Stack) -> str:
+    """The first admin's API key, as the bootstrap wrote it."""
+    path = Path(slipway.environment["SLIPWAY_HOME"]) / "admin.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    return path.read_text().strip()
+
+
+@pytest.fixture
+def client(slipway: Stack, key: str) -> Iterator[Client]:
+    with Client(slipway.environment["SLIPWAY_URL"], key) as client:
+        yield client
+
+
+@pytest.fixture
+def command(slipway: Stack, key: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The `slipway` command against the running stack."""
+
+    def command(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "slipway", *map(str, words)],
+            env={**os.environ, **slipway.environment, "SLIPWAY_TOKEN": key, "NO_COLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    return command
