@@ -99,7 +99,7 @@ async def upload(request: Request, response: Response, parts: Parts, asking: Upl
         raise Problem(HTTPStatus.BAD_REQUEST, "malformed_multipart", str(error)) from error
     except ClientDisconnect:
         log.info("upload.broken_off", user_id=str(asking.user_id))
-        return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody is there to read it
+        return Response(status_code=HTTPStatus.BAD_REQUEST.value)  # nobody is there to read it
     seconds = time.perf_counter() - began
     log.info("upload.accepted", run_id=str(run.id), version_id=str(row.id), size=row.size, seconds=round(seconds, 3))
     response.headers["Location"] = f"{BASE}/runs/{run.id}"
