@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -98,15 +98,11 @@ class Stack:
 
     def stop(self, name: str, *, wipe: bool = False) -> None:
         """Stop one process in its own time; `wipe` also removes everything a service has stored."""
-        running = self._running.pop(name)
-        service = running.service
-        if not self.guardian.stop(running.pid, with_signal=service.stop_signal, grace=service.grace):
-            self.console.warn(f"{name} did not stop within {service.grace:.0f} s and was killed.")
+        if wipe and name not in _URLS:
+            raise StackError(f"{name} stores nothing.")
+        self._stop((name,))
         if wipe:
-            if name not in _URLS:
-                raise StackError(f"{name} stores nothing.")
             shutil.rmtree(self.home.path / name)
-        self._publish()
 
     def kill(self, name: str, *, alone: bool = False) -> None:
         """SIGKILL one process and all below it, or only itself if `alone`."""
@@ -147,14 +143,26 @@ class Stack:
         """Stop everything in reverse order. Safe to call twice."""
         if self._guardian is not None:
             with contextlib.suppress(StackError):  # a dead guardian has taken everything with it
-                for name in reversed(self._makers):
-                    if name in self._running:
-                        self.stop(name)
+                running = [name for name in reversed(self._makers) if name in self._running]
+                self._stop([name for name in running if name not in _URLS])  # together: none needs another to end
+                for name in running:
+                    if name in _URLS:
+                        self._stop([name])
             self._guardian.close()
             self._guardian = None
         self._running.clear()
         self.home.path.joinpath("running.json").unlink(missing_ok=True)
         self.home.release()
+
+    def _stop(self, names: Sequence[str]) -> None:
+        for name in names:
+            running = self._running[name]
+            self.guardian.signal(running.pid, running.service.stop_signal)
+        for name in names:
+            running = self._running.pop(name)
+            if not self.guardian.finish(running.pid, grace=running.service.grace):
+                self.console.warn(f"{name} did not stop within {running.service.grace:.0f} s and was killed.")
+        self._publish()
 
     # -- starting ---------------------------------------------------------------------------------------------------
 
@@ -234,15 +242,17 @@ class Stack:
 
     def _start_apps(self) -> None:
         began = time.monotonic()
-        self._run_once("migrate", (sys.executable, "-m", "alembic", "upgrade", "head"))
-        self._run_once("bootstrap", (sys.executable, "-m", "api.bootstrap"), shown=not self._quiet)
         commands = procfile.read(ROOT / "Procfile")
         if unknown := set(self._without) - set(commands):
             raise StackError(f"The Procfile has no {', '.join(sorted(unknown))}.")
         apps = {name: partial(self._app, name, text) for name, text in commands.items() if name not in self._without}
         self._makers |= apps
+        self._finish_once("migrate", self._start_once("migrate", (sys.executable, "-m", "alembic", "upgrade", "head")))
+        # The API is ready only when the buckets are there, so both may start at the same time.
+        bootstrap = self._start_once("bootstrap", (sys.executable, "-m", "api.bootstrap"), shown=not self._quiet)
         for make in apps.values():
             self._launch(make())
+        self._finish_once("bootstrap", bootstrap)
         for name in apps:
             self._await(name)
         self.console.say(f"Slipway ready in {time.monotonic() - began:.1f} s on {self.environment['SLIPWAY_URL']}")
@@ -289,17 +299,18 @@ class Stack:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _run_once(self, name: str, command: tuple[str, ...], *, shown: bool = False) -> None:
-        """Run a command to its end; `shown` lets it speak to the person (it prints the first key)."""
+    def _start_once(self, name: str, command: tuple[str, ...], *, shown: bool = False) -> int:
+        """Start a command that does one thing; `shown` lets it speak to the person (it prints the first key)."""
         with self._output(name, shown=shown) as output:
-            pid = self.execute(command, output=output)
+            return self.execute(command, output=output)
+
+    def _finish_once(self, name: str, pid: int) -> None:
         code = self.guardian.wait(pid, seconds=_ONE_SHOT_PATIENCE_SECONDS)
         if code is None:
             self.guardian.kill(pid)
         if code != 0:
-            raise StackError(
-                f"{name} failed ({'it took too long' if code is None else code}).\n{self.console.tail(name)}"
-            )
+            reason = "it took too long" if code is None else code
+            raise StackError(f"{name} failed ({reason}).\n{self.console.tail(name)}")
 
     @contextlib.contextmanager
     def _output(self, name: str, *, shown: bool = False) -> Iterator[Output]:

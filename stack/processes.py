@@ -130,9 +130,8 @@ class Guardian:
             time.sleep(_POLL_SECONDS)
         return status
 
-    def stop(self, pid: int, *, with_signal: int, grace: float) -> bool:
-        """End a process: ask, wait, then kill it and whatever it leaves behind. True if it went when asked."""
-        self.signal(pid, with_signal)
+    def finish(self, pid: int, *, grace: float) -> bool:
+        """Wait for a process that was asked to end, then kill it and whatever it left. True if it went when asked."""
         went = self.wait(pid, seconds=grace) is not None
         self.kill(pid)
         return went
