@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.formats import blame
+from pipeline.foreign import blame
 from pipeline.formats.onnx import opset_of, read
 from pipeline.stage import Json
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.canonical import infer, strip, write
 from pipeline.errors import Rejected
-from pipeline.formats import blame
+from pipeline.foreign import blame
 from pipeline.formats.onnx import domains, opset_of, read
 from pipeline.stage import Json
 

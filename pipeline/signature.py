@@ -6,7 +6,8 @@ answer anything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -33,11 +34,7 @@ class Answer(BaseModel):
         try:
             return cls.model_validate(answer)
         except ValidationError as error:
-            flaw = error.errors(include_url=False, include_input=False)[0]
-            place = ".".join(str(part) for part in flaw["loc"])
-            raise Rejected(
-                "answer_invalid", f"The sandbox gave an answer out of form ({place}: {flaw['msg']})."
-            ) from error
+            raise Rejected("answer_invalid", f"The sandbox gave an answer out of form: {_flaw(error)}.") from error
 
 
 class Tensor(Answer):
@@ -80,6 +77,19 @@ class Inspection(Answer):
     warnings: Annotated[list[Text], Field(max_length=100)] = []
     forward: Forward | None = None
     exporters: Annotated[list[Annotated[str, Field(pattern="^[a-z0-9]{1,20}$")]], Field(max_length=8)] = []
+
+
+def in_form(inspect: Callable[[str, Json], Json]) -> Callable[[str, Json], Json]:
+    """Refuse models whose description is beyond all bounds: thousands of inputs, names of thousands of characters."""
+
+    @functools.wraps(inspect)
+    def bounded(model: str, declared: Json) -> Json:
+        try:
+            return inspect(model, declared)
+        except ValidationError as error:
+            raise Rejected("unsupported_signature", f"The model cannot be described: {_flaw(error)}.") from error
+
+    return bounded
 
 
 def declared_shape(declared: Mapping[str, Json], name: str, names: Sequence[str]) -> list[int | None] | None:
@@ -158,3 +168,8 @@ def class_warnings(outputs: Sequence[Tensor], declared: Mapping[str, Json]) -> l
 def shown(shape: Sequence[int | None] | None) -> str:
     """A shape for people: `[?, 3, 224, 224]`."""
     return "any shape" if shape is None else "[" + ", ".join("?" if one is None else str(one) for one in shape) + "]"
+
+
+def _flaw(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(str(part)[:50] for part in first['loc'])}: {first['msg']}"

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from pipeline.errors import Rejected
-from pipeline.formats import blame
-from pipeline.formats.onnx import EXPORT_OPSET
+from pipeline.foreign import blame
 from pipeline.signature import Tensor
 from pipeline.trial import Arrays, Predictor, draw
 
@@ -33,6 +33,14 @@ def quiet() -> Iterator[None]:
             yield
         finally:
             logger.setLevel(level)
+
+
+def refuse_damage(model: str) -> None:
+    """Check every member against its checksum, which torch does not: it would load flipped weights as they are."""
+    with blame("not_loadable", "Reading the archive"), zipfile.ZipFile(model) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise Rejected("not_loadable", f"The file is damaged: {damaged} does not match its checksum.")
 
 
 def predictor(call: Callable[..., Any], names: Sequence[str]) -> Predictor:
@@ -66,7 +74,9 @@ def examples(inputs: Sequence[Tensor], batch: int = 2) -> tuple[torch.Tensor, ..
     return tuple(torch.from_numpy(drawn[one.name]) for one in inputs)
 
 
-def by_tracing(module: Any, destination: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+def by_tracing(
+    module: Any, destination: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], *, opset: int
+) -> None:
     """Export with torch's older, TorchScript-based exporter."""
     axes = {
         one.name: {axis: "batch" if axis == 0 else f"{one.name}_{axis}" for axis in _free(one)}
@@ -78,7 +88,7 @@ def by_tracing(module: Any, destination: str, inputs: Sequence[Tensor], outputs:
             examples(inputs),
             destination,
             dynamo=False,
-            opset_version=EXPORT_OPSET,
+            opset_version=opset,
             input_names=[one.name for one in inputs],
             output_names=[one.name for one in outputs],
             dynamic_axes=axes,
@@ -86,7 +96,12 @@ def by_tracing(module: Any, destination: str, inputs: Sequence[Tensor], outputs:
 
 
 def by_dynamo(
-    program: torch.export.ExportedProgram, destination: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+    program: torch.export.ExportedProgram,
+    destination: str,
+    inputs: Sequence[Tensor],
+    outputs: Sequence[Tensor],
+    *,
+    opset: int,
 ) -> None:
     """Export with torch's newer exporter, into one file."""
     with quiet(), blame("conversion_failed", "Export by dynamo"):
@@ -94,7 +109,7 @@ def by_dynamo(
             program,
             dynamo=True,
             external_data=False,
-            opset_version=EXPORT_OPSET,
+            opset_version=opset,
             verbose=False,
             input_names=[one.name for one in inputs],
             output_names=[one.name for one in outputs],

@@ -36,7 +36,7 @@ def draw(inputs: Sequence[Tensor], *, batch: int, kind: str, seed: int = SEED) -
     import numpy as np
 
     rng = np.random.default_rng((seed, zlib.crc32(kind.encode()), batch))
-    return {tensor.name: _array(rng, tensor, tensor.sized(batch), kind) for tensor in inputs}
+    return {tensor.name: np.asarray(_array(rng, tensor, tensor.sized(batch), kind)) for tensor in inputs}
 
 
 def _array(rng: Generator, tensor: Tensor, shape: list[int], kind: str) -> Any:
@@ -99,8 +99,8 @@ def settle(
     run itself and warnings. `nan_output` is refused.
     """
     batch = next((one.example[0] for one in inputs if one.batched), 1)
-    arrays = draw(inputs, batch=batch, kind="normal")
-    predict(arrays)
+    predict(draw(inputs, batch=batch, kind="normal"))
+    arrays = draw(inputs, batch=batch, kind="normal")  # drawn again, for there are models that write into their inputs
     started = time.perf_counter()
     once = predict(arrays)
     seconds = time.perf_counter() - started

@@ -19,12 +19,14 @@ from pipeline.signature import Tensor, shown
 from pipeline.stage import Json
 from pipeline.trial import Predictor, draw, read, write
 
-_BATCHES = (1, 2, 8, 8, 8, 8)
+_PLANS = ((1, 2, 8, 8, 8, 8), (1, 2, 8), (1, 2))
+"""Batch sizes to ask at, twice over; the first plan that stays within `_ELEMENTS`."""
+
 _EDGES = ("zeros", "ones", "small", "large")
 _EDGE_BATCH = 2
 _CALIBRATION = 64
-_ELEMENTS = 1 << 24
-"""Upper bound of all drawn values together; models with larger inputs are asked fewer questions."""
+_ELEMENTS = 1 << 25
+"""Drawn values in all questions together; models with larger inputs are asked fewer questions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +56,13 @@ def pose(inputs: Json, folder: str, calibration: str | None = None) -> Json:
     tensors = [Tensor.of(one) for one in inputs]
     free = any(one.batched for one in tensors)
     weight = sum(math.prod(one.sized(1)) for one in tensors)
-    roomy = weight * (sum(_BATCHES) * 2 + len(_EDGES) * _EDGE_BATCH) <= _ELEMENTS
-    batches = (_BATCHES if roomy else _BATCHES[:3]) if free else (1,) * (len(_BATCHES) if roomy else 2)
+    plans = _PLANS if free else [(1,) * len(one) for one in _PLANS]
+    edge = _EDGE_BATCH if free else 1
+    asked = [weight * (2 * sum(one) + len(_EDGES) * edge) for one in plans]
+    batches = next((plan for plan, values in zip(plans, asked, strict=True) if values <= _ELEMENTS), plans[-1])
     cases: list[tuple[str, int, dict[str, Any]]] = []
     for kind in ("normal", "uniform"):
         cases += [(kind, one, draw(tensors, batch=one, kind=kind, seed=seed)) for seed, one in enumerate(batches)]
-    edge = _EDGE_BATCH if free and roomy else 1
     cases += [(kind, edge, draw(tensors, batch=edge, kind=kind)) for kind in _EDGES]
     if calibration is not None:
         cases += [("sample", size, arrays) for size, arrays in _samples(tensors, read(calibration), free=free)]
@@ -140,8 +143,10 @@ class Tally:
     def _measure(self, name: str, kind: str, left: Any, right: Any) -> None:
         import numpy as np
 
+        if left.dtype.kind == "c":
+            left, right = (np.stack([one.real, one.imag], axis=-1) for one in (left, right))
         sums = self.sums.setdefault((name, kind), _Sums())
-        if left.dtype.kind not in "fc":
+        if left.dtype.kind != "f":
             sums.decided.append((left.reshape(-1), right.reshape(-1)))
             sums.count += left.size
             return

@@ -7,7 +7,6 @@ run by name in a sandbox child.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib
 import pkgutil
@@ -183,18 +182,6 @@ def describe(glimpse: Glimpse) -> str:
         if glimpse.head.startswith(signature, offset):
             return description
     return "nothing that is known here"
-
-
-@contextlib.contextmanager
-def blame(code: str, doing: str) -> Iterator[None]:
-    """Lay whatever is raised inside at the model's door: there, a library reads foreign bytes or runs foreign code."""
-    try:
-        yield
-    except (Rejected, MemoryError):
-        raise
-    except Exception as error:
-        said = str(error).rpartition("RuntimeError: ")[2].strip() or "no further words"
-        raise Rejected(code, f"{doing} failed: {type(error).__name__}: {said[:600]}") from error
 
 
 def glimpse_of(path: Path) -> Glimpse:

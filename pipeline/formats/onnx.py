@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Rejected
-from pipeline.formats import Format, Glimpse, blame
-from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape, matched
+from pipeline.foreign import blame
+from pipeline.formats import Format, Glimpse
+from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape, in_form, matched
 from pipeline.stage import Json
 from pipeline.trial import Predictor, settle
 
@@ -31,6 +32,7 @@ _IR_VERSION, _GRAPH = 1, 7
 _NEWEST_IR = 1000
 
 
+@in_form
 def inspect(model: str, declared: Json) -> Json:
     """Check the file, read its signature, compare it with what was declared and run it once."""
     proto = read(model)
@@ -180,7 +182,7 @@ def _tensor(info: ValueInfoProto) -> Tensor:
     kind = info.type.tensor_type
     with blame("not_loadable", f"Reading the type of {info.name}"):
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
-    shape = [one.dim_value if one.HasField("dim_value") else None for one in kind.shape.dim]
+    shape = [one.dim_value if one.dim_value > 0 else None for one in kind.shape.dim]  # some write -1 or 0 for free
     name = "str" if dtype.kind in "OUS" else dtype.name
     return Tensor(name=info.name, dtype=name, shape=shape if kind.HasField("shape") else None)
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import Rejected
-from pipeline.formats import Format, Glimpse, blame
-from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape, matched
+from pipeline.foreign import blame
+from pipeline.formats import Format, Glimpse
+from pipeline.formats.onnx import EXPORT_OPSET
+from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape, in_form, matched
 from pipeline.stage import Json
 from pipeline.trial import Predictor, settle
 
 
+@in_form
 def inspect(model: str, declared: Json) -> Json:
     """Open the program, read its signature, compare it with what was declared and run it once."""
+    from pipeline.torch_models import refuse_damage
+
+    refuse_damage(model)
     program = _open(model)
     inputs = _inputs(program)
     names = [one.name for one in inputs]
@@ -48,11 +54,11 @@ def export(model: str, destination: str, exporter: str, inputs: Json, outputs: J
     program = _open(model)
     given, wanted = [Tensor.of(one) for one in inputs], [Tensor.of(one) for one in outputs]
     if exporter == "dynamo":
-        by_dynamo(program, destination, given, wanted)
+        by_dynamo(program, destination, given, wanted, opset=EXPORT_OPSET)
         return {}
     with quiet(), blame("conversion_failed", "Tracing the exported program"):
         traced = torch.jit.trace(_flat_call(program), examples(given), check_trace=False)  # type: ignore[no-untyped-call]
-    by_tracing(traced, destination, given, wanted)
+    by_tracing(traced, destination, given, wanted, opset=EXPORT_OPSET)
     return {}
 
 
@@ -77,14 +83,18 @@ def _flat_call(program: Any) -> Any:
     import torch
     from torch.utils import _pytree
 
-    module, shape = program.module(check_guards=False), program.call_spec.in_spec
+    shape = program.call_spec.in_spec
 
     class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.program = program.module(check_guards=False)
+
         def forward(self, *tensors: torch.Tensor) -> Any:
             positional, named = _pytree.tree_unflatten(tensors, shape)
-            return module(*positional, **named)
+            return self.program(*positional, **named)
 
-    return Flat().eval()
+    return Flat()
 
 
 def _inputs(program: Any) -> list[Tensor]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.errors import Rejected
 from pipeline.formats import Format, Glimpse
-from pipeline.signature import Inspection, Tensor
+from pipeline.signature import Inspection, Tensor, in_form
 from pipeline.stage import Json
 
 MAX_HEADER = 100_000_000
@@ -19,6 +19,7 @@ _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8
 _BITS |= {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
 
 
+@in_form
 def inspect(model: str, declared: Json) -> Json:  # noqa: ARG001 - one signature for all formats
     """List the tensors; refuse the file where header and bytes do not account for each other to the last byte."""
     header, space = _header(Path(model))
@@ -66,7 +67,7 @@ def _span(name: str, entry: Any) -> tuple[int, int]:
     for numbers in (shape, offsets):
         if not isinstance(numbers, list) or any(type(one) is not int or not 0 <= one < 1 << 40 for one in numbers):
             raise _malformed(f"tensor {name} has a shape or offsets that are no sizes")
-    if entry["dtype"] not in _BITS:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in _BITS:
         raise _malformed(f"tensor {name} is of unknown type {entry['dtype']!r}")
     bits = math.prod(shape) * _BITS[entry["dtype"]]
     if len(offsets) != 2 or bits % 8 or offsets[1] - offsets[0] != bits // 8:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.errors import Rejected
-from pipeline.formats import Format, Glimpse, blame
-from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape
+from pipeline.foreign import blame
+from pipeline.formats import Format, Glimpse
+from pipeline.formats.onnx import EXPORT_OPSET
+from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape, in_form
 from pipeline.stage import Json
 from pipeline.trial import Predictor, settle
 
@@ -14,10 +16,12 @@ _DTYPES = ("float32", "int64")
 """What an input may be, likeliest first: the archive does not say, but a trial run does."""
 
 
+@in_form
 def inspect(model: str, declared: Json) -> Json:
     """Open the archive and run it once on inputs of the declared shape, which the archive itself does not know."""
-    from pipeline.torch_models import predictor
+    from pipeline.torch_models import predictor, refuse_damage
 
+    refuse_damage(model)
     module = _open(model)
     names = _input_names(module)
     missing = [name for name in names if declared_shape(declared, name, names) is None]
@@ -70,7 +74,7 @@ def export(model: str, destination: str, exporter: str, inputs: Json, outputs: J
     module = _open(model)
     given, wanted = [Tensor.of(one) for one in inputs], [Tensor.of(one) for one in outputs]
     if exporter == "torchscript":
-        by_tracing(module, destination, given, wanted)
+        by_tracing(module, destination, given, wanted, opset=EXPORT_OPSET)
         return {}
     with quiet(), blame("conversion_failed", "Turning TorchScript into an exported program"):
         from torch._export.converter import TS2EPConverter
@@ -80,7 +84,7 @@ def export(model: str, destination: str, exporter: str, inputs: Json, outputs: J
         program = torch.export.export(
             loose.module(check_guards=False), examples(given), dynamic_shapes=dynamic_shapes(given)
         )
-    by_dynamo(program, destination, given, wanted)
+    by_dynamo(program, destination, given, wanted, opset=EXPORT_OPSET)
     return {}
 
 

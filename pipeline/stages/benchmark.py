@@ -28,8 +28,19 @@ _MEASURING = 0.6
 
 
 class Opened(Answer):
+    """Seconds of loading and of the first run."""
+
     load: float
     first: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entrant:
+    """A form that stands open in its child; `baseline` is the child's memory before it opened anything."""
+
+    child: Child
+    opened: Opened
+    baseline: int
 
 
 class Calibrated(Answer):
@@ -81,7 +92,8 @@ def run(ctx: Context) -> Report:
     forms, inputs = _forms(ctx)
     free = any(one.batched for one in inputs)
     batch = 1 if free else next((one.example[0] for one in inputs if one.example), 1)
-    with _opened(ctx, forms, inputs, deadline) as (children, loading):
+    with _opened(ctx, forms, inputs, deadline) as entrants:
+        children = {name: one.child for name, one in entrants.items()}
         pace = {name: _calibrated(deadline, child, batch) for name, child in children.items()}
         per_round = sum((bench.SAMPLES + 1) * max(one, bench.SHORTEST_SAMPLE) for one in pace.values())
         wanted = int(ctx.options.get("benchmark_rounds", _ROUNDS))
@@ -112,8 +124,9 @@ def run(ctx: Context) -> Report:
                 "iterations": len(times),
                 "throughput_per_s": {str(batch): round(batch * 1e3 / p50, 1), **throughput.get(one.name, {})},
                 "peak_memory": memory[one.name],
-                "load_ms": round(loading[one.name].load * 1e3, 3),
-                "first_ms": round(loading[one.name].first * 1e3, 3),
+                "model_memory": memory[one.name] - entrants[one.name].baseline,
+                "load_ms": round(entrants[one.name].opened.load * 1e3, 3),
+                "first_ms": round(entrants[one.name].opened.first * 1e3, 3),
                 "size": one.path.stat().st_size,
                 "speedup": ratio.facts()["value"],
                 "speedup_ci": ratio.facts()["ci"],
@@ -174,17 +187,17 @@ def _forms(ctx: Context) -> tuple[list[Form], list[Tensor]]:
 @contextlib.contextmanager
 def _opened(
     ctx: Context, forms: Sequence[Form], inputs: Sequence[Tensor], deadline: Deadline
-) -> Iterator[tuple[dict[str, Child], dict[str, Opened]]]:
+) -> Iterator[dict[str, Entrant]]:
     described = [one.model_dump() for one in inputs]
     with contextlib.ExitStack() as stack:
-        children: dict[str, Child] = {}
-        loading: dict[str, Opened] = {}
+        entrants: dict[str, Entrant] = {}
         for one in forms:
             scratch = folder(ctx.scratch / f"benchmark-{one.name}")
             child = stack.enter_context(ctx.sandbox.open(read=[one.path], scratch=scratch))
+            baseline = child.peak_memory
             answer = deadline.call(child, "open_model", form=one.form, model=str(one.path), inputs=described)
-            children[one.name], loading[one.name] = child, Opened.of(answer)
-        yield children, loading
+            entrants[one.name] = Entrant(child=child, opened=Opened.of(answer), baseline=baseline)
+        yield entrants
 
 
 def _calibrated(deadline: Deadline, child: Child, batch: int) -> float:

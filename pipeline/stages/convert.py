@@ -159,7 +159,7 @@ def _best(tried: Sequence[Attempt]) -> Attempt | None:
 
 
 def _refusal(tried: Sequence[Attempt]) -> Rejected:
-    said = "; ".join(f"{one.exporter}: {one.facts()['reason']}" for one in tried)
+    said = "; ".join(dict.fromkeys(f"{one.exporter}: {one.facts()['reason']}" for one in tried))
     facts = [one.facts() for one in tried]
     if any(one.verification is not None for one in tried):
         return Rejected("not_equivalent", f"The converted model does not answer like the source. {said}", tried=facts)
