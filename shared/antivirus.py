@@ -142,7 +142,7 @@ def _pieces(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     while start < end:
         piece = file.read(min(_CHUNK, end - start))
         if not piece:
-            raise OSError("the file became shorter while it was read")
+            raise RuntimeError("The file became shorter while it was read.")
         start += len(piece)
         yield piece
 
@@ -151,8 +151,7 @@ def _send(connection: socket.socket, pieces: Iterator[bytes] | list[bytes]) -> s
     try:
         connection.sendall(b"zINSTREAM\0")
         for piece in pieces:
-            connection.sendall(len(piece).to_bytes(4, "big"))
-            connection.sendall(piece)
+            connection.sendall(len(piece).to_bytes(4, "big") + piece)
         connection.sendall(b"\0\0\0\0")
     except (BrokenPipeError, ConnectionResetError):
         # The daemon hung up in the middle: it has said why, or it is dead and reading fails as well.

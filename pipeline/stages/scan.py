@@ -5,36 +5,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Rejected
 from pipeline.sandbox import safe_file
-from pipeline.stage import Child, Context, Limits, Report, Stage, Upload
+from pipeline.stage import Context, Limits, Report, Stage, Upload
 
 _VERDICTS = ("clean", "unknown", "malicious")
 _SEVERITIES = ("info", "warning", "unknown", "malicious")
-_FIELDS = {"rule": str, "severity": str, "path": str, "offset": int | None, "message": str, "advice": str}
 _LONGEST_TEXT = 2000
+_MOST_FINDINGS = 200
+_MEMBER = re.compile(r"member-\d{6}")
 
 
 def run(ctx: Context) -> Report:
-    files = {ctx.upload.filename: ctx.model, **{f"{role}{path.suffix}": path for role, path in ctx.side_files.items()}}
+    # Pairs and no mapping: a side file that is called like the model must not take its place.
+    files = [
+        (ctx.upload.filename, ctx.model),
+        *((f"{role}{path.suffix}", path) for role, path in ctx.side_files.items()),
+    ]
     findings: list[dict[str, Any]] = []
     antivirus = _ask_antivirus(ctx, files, findings)
     verdict, readers, ruleset = "clean", dict[str, int](), ""
-    with ctx.sandbox.open(read=list(files.values()), scratch=ctx.scratch, limits=Limits()) as child:
-        for name, path in files.items():
-            answer = _read(child, name, path, ctx.scratch if path == ctx.model else None)
-            if path == ctx.model:
-                answer["findings"] += _check_format(ctx.upload, answer)
-            findings += answer["findings"]
-            verdict = max(verdict, answer["verdict"], key=_VERDICTS.index)
-            ruleset = answer["ruleset"] or ruleset
-            for reader, count in answer["bytes"].items():
-                readers[reader] = readers.get(reader, 0) + count
-            ctx.log(f"Read {name}: {answer['verdict']}, {len(answer['findings'])} findings.")
+    for name, path in files:
+        answer = _read(ctx, name, path)
+        if path == ctx.model:
+            answer["findings"] += _check_format(ctx.upload, answer)
+        findings += answer["findings"]
+        verdict = max(verdict, answer["verdict"], key=_VERDICTS.index)
+        ruleset = answer["ruleset"] or ruleset
+        for reader, count in answer["bytes"].items():
+            readers[reader] = readers.get(reader, 0) + count
+        ctx.log(f"Read {name}: {answer['verdict']}, {len(answer['findings'])} findings.")
     _ask_about_members(ctx, findings)
     for finding in findings:
         if finding["severity"] in _VERDICTS:
@@ -58,7 +63,9 @@ def run(ctx: Context) -> Report:
     return Report(facts=facts)
 
 
-def _ask_antivirus(ctx: Context, files: Mapping[str, Path], findings: list[dict[str, Any]]) -> dict[str, Any] | None:
+def _ask_antivirus(
+    ctx: Context, files: Sequence[tuple[str, Path]], findings: list[dict[str, Any]]
+) -> dict[str, Any] | None:
     """Show every file to the daemon; None where there is no daemon."""
     if ctx.scanner is None:
         ctx.log("No antivirus daemon: only our own readers look at this upload.")
@@ -73,7 +80,7 @@ def _ask_antivirus(ctx: Context, files: Mapping[str, Path], findings: list[dict[
         )
         return None
     engine, complete = "", True
-    for name, path in files.items():
+    for name, path in files:
         look = ctx.scanner.scan(path)
         engine, complete = look.engine, complete and look.complete
         _judge_look(look.threat, look.complete, name, findings)
@@ -85,7 +92,7 @@ def _ask_about_members(ctx: Context, findings: list[dict[str, Any]]) -> None:
     """Show the daemon what our reader unpacked: it does not look into every kind of archive itself."""
     if ctx.scanner is None:
         return
-    names = sorted(path.name for path in ctx.scratch.iterdir() if path.name.startswith("member-"))
+    names = sorted(path.name for path in ctx.scratch.iterdir() if _MEMBER.fullmatch(path.name))
     for name in names:
         path = safe_file(ctx.scratch, name, max_size=Limits().file_size)
         look = ctx.scanner.scan(path)
@@ -138,24 +145,25 @@ def _finding(rule: str, severity: str, path: str, message: str, advice: str) -> 
     return {"rule": rule, "severity": severity, "path": path, "offset": None, "message": message, "advice": advice}
 
 
-def _read(child: Child, name: str, path: Path, unpacked: Path | None) -> dict[str, Any]:
-    """One file's answer from the readers; a child that died or babbled is a finding, too."""
+def _read(ctx: Context, name: str, path: Path) -> dict[str, Any]:
+    """One file's answer from the readers, each file in a child of its own; a child that died or babbled is a finding."""
+    unpack_to = str(ctx.scratch) if path == ctx.model else None
     try:
-        answer = child.call(
-            "pipeline.readers:examine", path=str(path), filename=name, unpack_to=str(unpacked) if unpacked else None
-        )
+        with ctx.sandbox.open(read=[path], scratch=ctx.scratch, limits=Limits()) as child:
+            answer = child.call("pipeline.readers:examine", path=str(path), filename=name, unpack_to=unpack_to)
+        if _well_formed(answer):
+            return dict(answer)
+        code, reason = "answer_invalid", "its answer makes no sense, so the file may have taken it over."
     except Rejected as stop:
-        finding = _finding(
-            f"reader.{stop.code}",
-            "unknown",
-            name,
-            f"The reader did not survive the file: {stop.message[:_LONGEST_TEXT]}",
-            "Export the model again with a current version of its framework, or have a reviewer look at the file.",
-        )
-        return {"verdict": "unknown", "findings": [finding], "bytes": {}, "ruleset": ""}
-    if not _well_formed(answer):
-        raise Rejected("answer_invalid", "The reader's answer makes no sense: it may have been taken over by the file.")
-    return dict(answer)
+        code, reason = stop.code, stop.message
+    finding = _finding(
+        f"reader.{code}",
+        "unknown",
+        name,
+        f"The reader did not survive the file: {reason[:_LONGEST_TEXT]}",
+        "Export the model again with a current version of its framework, or have a reviewer look at the file.",
+    )
+    return {"verdict": "unknown", "findings": [finding], "bytes": {}, "ruleset": ""}
 
 
 def _well_formed(answer: Any) -> bool:
@@ -163,10 +171,11 @@ def _well_formed(answer: Any) -> bool:
     return (
         isinstance(answer, dict)
         and answer.get("verdict") in _VERDICTS
-        and isinstance(answer.get("ruleset"), str)
+        and _is_text(answer.get("ruleset"))
         and isinstance(answer.get("bytes"), dict)
-        and all(isinstance(key, str) and type(count) is int for key, count in answer["bytes"].items())
+        and all(_is_text(key) and type(count) is int and count >= 0 for key, count in answer["bytes"].items())
         and isinstance(answer.get("findings"), list)
+        and len(answer["findings"]) <= _MOST_FINDINGS
         and all(_well_formed_finding(finding) for finding in answer["findings"])
     )
 
@@ -174,13 +183,15 @@ def _well_formed(answer: Any) -> bool:
 def _well_formed_finding(finding: Any) -> bool:
     return (
         isinstance(finding, dict)
-        and set(finding) == set(_FIELDS)
-        and all(isinstance(finding[name], kind) for name, kind in _FIELDS.items())
+        and set(finding) == {"rule", "severity", "path", "offset", "message", "advice"}
         and finding["severity"] in _SEVERITIES
-        and all(
-            len(value) <= _LONGEST_TEXT and value.isprintable() for value in finding.values() if isinstance(value, str)
-        )
+        and (finding["offset"] is None or type(finding["offset"]) is int)
+        and all(_is_text(finding[name]) for name in ("rule", "path", "message", "advice"))
     )
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and value.isprintable()
 
 
 STAGE = Stage(name="scan", run=run, queue="scan", max_attempts=8, time_limit=1800)

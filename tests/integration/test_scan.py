@@ -266,6 +266,13 @@ def test_secret_in_a_side_file_is_refused_and_not_repeated(scan: Callable[..., R
     assert "ABCDEFGH" not in json.dumps(error.details)
 
 
+def test_side_file_called_like_the_model_does_not_take_its_place(scan: Callable[..., Report], tmp_path: Path) -> None:
+    model, side = tmp_path / "config.txt", tmp_path / "other.txt"
+    model.write_bytes(b"cposix\nsystem\n(Vtrue\ntR.")
+    side.write_text("fine")
+    assert refused(scan, model, scanner=None, config=side).code == "malicious"
+
+
 def test_without_an_antivirus_the_report_says_so(scan: Callable[..., Report], tmp_path: Path) -> None:
     model = tmp_path / "model.txt"
     model.write_text("fine")
@@ -412,7 +419,11 @@ ANSWER = {"verdict": "clean", "findings": [FINDING], "bytes": {"text": 1}, "rule
         {"findings": [{**FINDING, "offset": "1"}]},
         {"findings": [{**FINDING, "more": 1}]},
         {"findings": [{**FINDING, "message": "x" * 10_000}]},
+        {"findings": [{**FINDING, "message": "nul \x00"}]},
+        {"findings": [{**FINDING, "path": "half \ud800"}]},
+        {"findings": [FINDING] * 1000},
         {"findings": "none"},
+        {"bytes": {"text": -1}},
     ],
 )
 def test_answer_of_the_reader_is_not_believed_unless_it_has_the_promised_shape(change: dict[str, Any]) -> None:
