@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.foreign import blame
-from pipeline.formats.onnx import opset_of, read
+from pipeline.formats.onnx import opset_of, read, real_inputs
 from pipeline.stage import Json
 
 if TYPE_CHECKING:
@@ -28,7 +28,13 @@ def finish(source: str, destination: str) -> Json:
         strip(proto)
         proto = infer(proto)
         onnx.checker.check_model(proto, full_check=True)
-    return {"opset": opset_of(proto), "nodes": len(proto.graph.node), "size": write(proto, destination)}
+    return {
+        "opset": opset_of(proto),
+        "nodes": len(proto.graph.node),
+        "size": write(proto, destination),
+        "inputs": [one.name for one in real_inputs(proto)],
+        "outputs": [one.name for one in proto.graph.output if one.type.HasField("tensor_type")],
+    }
 
 
 def strip(proto: ModelProto) -> None:

@@ -11,12 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.canonical import infer, strip, write
 from pipeline.errors import Rejected
 from pipeline.foreign import blame
 from pipeline.formats.onnx import domains, opset_of, read
 from pipeline.stage import Json
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "onnxscript", "onnxslim", "protobuf", "torch")
 
@@ -70,10 +74,7 @@ def optimize_graph(source: str, destination: str, level: str) -> Json:
     with blame("optimization_failed", "Slimming the graph"):
         onnx.save_model(onnxslim.slim(before), slimmed)
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = {
-        "basic": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-        "none": onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
-    }[level]
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level.upper()}")
     options.optimized_model_filepath = ordered
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
@@ -108,7 +109,7 @@ def quantize_dynamically(
     if not any(node.op_type in operators for node in before.graph.node):
         raise Rejected("nothing_to_quantise", f"The graph has none of {', '.join(operators)}.")
     raw = str(Path(destination).with_name("quantised.onnx"))
-    logging.getLogger().setLevel(logging.ERROR)
+    logging.getLogger().setLevel(logging.ERROR)  # it advises to prepare the graph first, which was just done
     with blame("optimization_failed", "Quantising"):
         quantize_dynamic(
             lean,
@@ -127,7 +128,7 @@ def quantize_dynamically(
     return {"size": size, "opset": opset_of(after), "quantised": changed}
 
 
-def _drop_imports(proto: Json) -> None:
+def _drop_imports(proto: ModelProto) -> None:
     """Drop operator sets that the optimiser declares and the graph does not use."""
     used = set(domains(proto))
     unused = [one for one in proto.opset_import if one.domain not in used and one.domain not in ("", "ai.onnx")]

@@ -81,10 +81,11 @@ def load(model: str, inputs: Json) -> Predictor:  # noqa: ARG001 - one signature
     with blame("not_loadable", "Opening the model in ONNX Runtime"):
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     names = [one.name for one in session.get_outputs() if one.type.startswith("tensor(")]
+    wanted = {one.name for one in session.get_inputs()}  # exporters drop inputs that change nothing
 
     def predict(arrays: Any) -> dict[str, Any]:
         with blame("forward_failed", "Running the model"):
-            return dict(zip(names, session.run(names, dict(arrays)), strict=True))
+            return dict(zip(names, session.run(names, {name: arrays[name] for name in wanted}), strict=True))
 
     return predict
 

@@ -181,7 +181,7 @@ def _forms(ctx: Context) -> tuple[list[Form], list[Tensor]]:
         Form(name=_CONTROL, role=_CONTROL, form=source, path=ctx.model),
         *(Form(name=one.meta["variant"], role=one.role, form="onnx", path=ctx.fetch(one)) for one in files),
     ]
-    return forms, [Tensor.of(one) for one in canonical.meta["inputs"]]
+    return forms, [Tensor.of(one) for one in ctx.earlier["convert"].facts["inputs"]]
 
 
 @contextlib.contextmanager

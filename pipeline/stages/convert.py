@@ -10,7 +10,7 @@ from pipeline.errors import Rejected
 from pipeline.examination import Examination, folder, inspected, made
 from pipeline.formats import Format, find
 from pipeline.optimizing import toolchain
-from pipeline.signature import Tensor
+from pipeline.signature import Answer, Tensor, Text
 from pipeline.stage import Context, Json, Made, Report, Stage
 from pipeline.verification import errors
 
@@ -18,14 +18,24 @@ CANONICAL = "onnx-fp32"
 _MUCH_BETTER = 10
 
 
+class Written(Answer):
+    """What the canonical file holds; the names are those in the graph."""
+
+    opset: int
+    nodes: int
+    size: int
+    inputs: list[Text]
+    outputs: list[Text]
+
+
 @dataclass(frozen=True, kw_only=True)
-class Attempt:
+class Export:
     """One way tried: the file and its answers where it wrote one, the verification where it ran, else why not."""
 
     exporter: str
     model: Path | None = None
     answers: Path | None = None
-    written: Json = None
+    written: Written | None = None
     verification: Json = None
     reason: str | None = None
 
@@ -53,7 +63,7 @@ def run(ctx: Context) -> Report:
         examination, again = _try_all(ctx, form, "fixed", inputs=inputs, outputs=outputs, exporters=found.exporters)
         tried += again
     best = _best(tried)
-    if best is None or best.model is None or best.answers is None:
+    if best is None or best.model is None or best.answers is None or best.written is None:
         raise _refusal(tried)
     ctx.log(f"keeping the {best.exporter} export")
     meta = {
@@ -61,9 +71,12 @@ def run(ctx: Context) -> Report:
         "precision": "fp32",
         "parent": ctx.upload.sha256,
         "toolchain": dict(toolchain()),
-        "options": {"exporter": best.exporter, "opset": best.written["opset"]},
-        "inputs": [one.model_dump() for one in inputs],
-        "outputs": [one.model_dump() for one in outputs],
+        "options": {"exporter": best.exporter, "opset": best.written.opset},
+        "inputs": [one.model_dump() for one in inputs if one.name in best.written.inputs],
+        "outputs": [
+            one.model_copy(update={"name": name}).model_dump()
+            for one, name in zip(outputs, best.written.outputs, strict=True)
+        ],
     }
     golden = [
         Made(path=path, role="sample", meta={"of": CANONICAL, "holds": holds})
@@ -73,8 +86,10 @@ def run(ctx: Context) -> Report:
         facts={
             "exporter": best.exporter,
             "tried": [one.facts() for one in tried],
-            **best.written,
-            "inputs": meta["inputs"],
+            "opset": best.written.opset,
+            "nodes": best.written.nodes,
+            "size": best.written.size,
+            "inputs": [one.model_dump() for one in inputs],
             "outputs": meta["outputs"],
             "warnings": warnings,
             "verification": best.verification,
@@ -91,13 +106,13 @@ def _try_all(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     exporters: Sequence[str],
-) -> tuple[Examination, list[Attempt]]:
+) -> tuple[Examination, list[Export]]:
     examination = Examination(ctx, name, inputs)
     reference = examination.answers("source", form.name, ctx.model)
-    tried: list[Attempt] = []
+    tried: list[Export] = []
     for exporter in exporters:
         work = folder(ctx.scratch / f"{name}-{exporter}")
-        attempt = _attempt(
+        export = _export(
             ctx,
             form,
             exporter,
@@ -107,12 +122,12 @@ def _try_all(
             inputs=inputs,
             outputs=outputs,
         )
-        ctx.log(f"{exporter}: {'verified' if attempt.ok else attempt.facts()['reason']}")
-        tried.append(attempt)
+        ctx.log(f"{exporter}: {'verified' if export.ok else export.facts()['reason']}")
+        tried.append(export)
     return examination, tried
 
 
-def _attempt(
+def _export(
     ctx: Context,
     form: Format,
     exporter: str,
@@ -122,7 +137,7 @@ def _attempt(
     reference: Path,
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
-) -> Attempt:
+) -> Export:
     exported, model = folder(work / "exported") / "exported.onnx", folder(work / "canonical") / f"{CANONICAL}.onnx"
     try:
         with ctx.sandbox.open(read=[ctx.model], scratch=exported.parent) as child:
@@ -135,17 +150,18 @@ def _attempt(
                 outputs=[one.model_dump() for one in outputs],
             )
         with ctx.sandbox.open(read=[made(exported)], scratch=model.parent) as child:
-            written = child.call("pipeline.canonical:finish", source=str(exported), destination=str(model))
+            answer = child.call("pipeline.canonical:finish", source=str(exported), destination=str(model))
+        written = Written.of(answer)
         answers = examination.answers(exporter, "onnx", made(model))
         verification = examination.compare(reference, answers, "fp32")
     except Rejected as refusal:
-        return Attempt(exporter=exporter, reason=f"{refusal.code}: {refusal.message}")
-    return Attempt(exporter=exporter, model=model, answers=answers, written=written, verification=verification)
+        return Export(exporter=exporter, reason=f"{refusal.code}: {refusal.message}")
+    return Export(exporter=exporter, model=model, answers=answers, written=written, verification=verification)
 
 
-def _best(tried: Sequence[Attempt]) -> Attempt | None:
+def _best(tried: Sequence[Export]) -> Export | None:
     """The first that verifies, unless a later one has fewer flips or a tenth of its error."""
-    best: Attempt | None = None
+    best: Export | None = None
     for one in tried:
         if not one.ok:
             continue
@@ -158,7 +174,7 @@ def _best(tried: Sequence[Attempt]) -> Attempt | None:
     return best
 
 
-def _refusal(tried: Sequence[Attempt]) -> Rejected:
+def _refusal(tried: Sequence[Export]) -> Rejected:
     said = "; ".join(dict.fromkeys(f"{one.exporter}: {one.facts()['reason']}" for one in tried))
     facts = [one.facts() for one in tried]
     if any(one.verification is not None for one in tried):

@@ -280,6 +280,31 @@ def test_integer_inputs_and_several_outputs_are_found_by_trial(begin: Begin, tmp
     assert verification["outputs"][1]["decisions"]["agreed"] > 50
 
 
+class IgnoresOne(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor, unused: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"scores": self.layer(x)}
+
+
+def test_an_input_that_changes_nothing_may_go_and_outputs_keep_their_names(begin: Begin, tmp_path: Path) -> None:
+    path = tmp_path / "ignores.pt2"
+    batch = {0: torch.export.Dim("batch")}
+    program = torch.export.export(
+        IgnoresOne().eval(), (torch.zeros(2, 6), torch.zeros(2, 3)), dynamic_shapes={"x": batch, "unused": batch}
+    )
+    torch.export.save(program, path)
+    intake = begin(path)
+    intake.options["benchmark_rounds"] = 5
+    assert len(intake.run(validate, convert, optimize, benchmark).facts["rows"]) == 4
+    file = intake.files()["onnx-fp32"]
+    session = onnxruntime.InferenceSession(file.key)
+    assert [one["name"] for one in file.meta["inputs"]] == [one.name for one in session.get_inputs()]
+    assert [one["name"] for one in file.meta["outputs"]] == [one.name for one in session.get_outputs()] == ["scores"]
+
+
 class OneAtATime(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -319,7 +344,7 @@ def test_a_model_that_no_exporter_can_write_for_every_batch_is_written_for_one(b
     intake = begin(torch_file(tmp_path, GroupsByItsSize()), input_shape=[-1, 6])
     assert intake.run(validate).facts["inputs"][0]["shape"] == [None, 6]
     found = intake.run(convert).facts
-    assert [one["ok"] for one in found["tried"][:2]] == [False, False]
+    assert [one["ok"] for one in found["tried"]][:2] == [False, False]
     assert found["inputs"][0]["shape"] == [1, 6]
     assert found["warnings"] == ["No exporter keeps the batch size free: it is fixed at 1."]
     assert found["verification"]["batches"] == [1]
