@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 
 import redis
 from fastapi import FastAPI
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from api import __version__, errors, health, models, people, reference, runs, upload, versions
 from api.deps import Services
@@ -67,7 +69,12 @@ def assemble(settings: Settings) -> Services:
     )
     database = connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
     # An answer must not wait for a Redis that is away: short timeouts, and no retries behind our back.
-    client = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=1)
+    client = redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=2,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), retries=0),
+    )
 
     def close() -> None:
         database.dispose()

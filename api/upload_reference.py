@@ -7,7 +7,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.errors import PROBLEM, documented
+from api.errors import documented
 from api.schemas import RunStatus
 from pipeline import upload as form
 from pipeline.formats import accepted
@@ -121,18 +121,18 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
             "RateLimit": {"description": "uploads left in this hour", "schema": {"type": "string"}},
         },
     },
-    408: {
-        "description": "Request Timeout: `upload_stalled` after 30 s without a byte, `upload_timeout` for the whole.",
-        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    },
     **documented(
         "unsupported_format",
         "content_mismatch",
         "malformed_multipart",
         "missing_file",
         "empty_file",
+        "invalid_digest",
+        "digest_mismatch",
         "unauthenticated",
         "forbidden",
+        "upload_stalled",
+        "upload_timeout",
         "version_exists",
         "too_large",
         "invalid_field",

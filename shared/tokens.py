@@ -15,7 +15,7 @@ KEY_MARK = "slw_"
 _SHOWN = len(KEY_MARK) + 6
 
 
-class TokenRefused(Exception):  # noqa: N818 - it says what happened
+class TokenRefused(Exception):
     """The token is not one of ours, was tampered with, or is over."""
 
 

@@ -1,5 +1,7 @@
 """Signing in, users, API keys: who gets in, who does not, and what a key may."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 from __future__ import annotations
 
 import time
@@ -16,7 +18,7 @@ from api.deps import Services, granted
 from registry import people
 from shared.db import Begin
 from shared.tokens import Tokens, digest
-from tests.integration.api_fixtures import (  # noqa: F401 - fixtures
+from tests.integration.api_fixtures import (
     Person,
     anonymous,
     app,

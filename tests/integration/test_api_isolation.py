@@ -1,0 +1,109 @@
+"""What is not yours does not exist: every address with an id, asked for by strangers."""
+
+# ruff: noqa: F401, F811 - fixtures come by import
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from api.reference import METHODS
+from pipeline import store
+from registry.store import Viewer
+from shared.db import Begin
+from tests.integration.api_fixtures import (
+    Person,
+    ada,
+    anonymous,
+    app,
+    join,
+    parts,
+    problem,
+    served,
+    url,
+)
+
+Join = Callable[..., Person]
+BODIES = {"post": {"json": {}}}
+
+
+@pytest.fixture
+def ids(submit: Callable[..., UUID], begin: Begin, owner: UUID, ada: httpx2.Client) -> dict[str, str]:
+    """A value of ada's for every id that a path may have."""
+    run_id = submit("scan", "promote")
+    with begin() as session:
+        row, _ = store.find(session, Viewer(user_id=owner), run_id)
+    key = ada.post("/api/v1/keys", json={"name": "mine"}).json()["id"]
+    return {
+        "run_id": str(run_id),
+        "stage": "scan",
+        "model": str(row.model_id),
+        "version": "1.0.0",
+        "key_id": key,
+    }
+
+
+def addresses(app: FastAPI) -> list[tuple[str, str]]:
+    return [
+        (method, path)
+        for path, methods in app.openapi()["paths"].items()
+        for method in METHODS
+        if method in methods and "{" in path
+    ]
+
+
+def call(client: httpx2.Client, method: str, path: str) -> httpx2.Response:
+    parts: dict[str, Any] = BODIES.get(method, {})
+    return client.request(method.upper(), path, **parts)
+
+
+def test_every_address_with_an_id_is_404_for_strangers_and_401_without_a_token(
+    app: FastAPI, ids: dict[str, str], ada: httpx2.Client, anonymous: httpx2.Client, join: Join
+) -> None:
+    stranger = join().client
+    walked = addresses(app)
+    assert len(walked) >= 10
+    for method, path in walked:
+        address = path.format(**ids)
+        theirs = call(stranger, method, address)
+        assert theirs.status_code == 404, (method, path, theirs.text)
+        assert theirs.headers["content-type"] == "application/problem+json"
+        problem(call(anonymous, method, address), 401, "unauthenticated")
+    found = [path for method, path in walked if method == "get" and "download" not in path and "events" not in path]
+    for path in found:  # the same addresses are there for their owner, so the 404 meant the stranger
+        assert ada.get(path.format(**ids)).status_code == 200, path
+
+
+def test_a_stranger_s_404_says_what_an_unknown_id_s_says(join: Join, ids: dict[str, str]) -> None:
+    stranger = join().client
+    unknown = "00000000-0000-4000-8000-000000000000"
+    theirs = problem(stranger.get(f"/api/v1/runs/{ids['run_id']}"), 404, "run_not_found")
+    nobodys = problem(stranger.get(f"/api/v1/runs/{unknown}"), 404, "run_not_found")
+    assert str(theirs["detail"]).replace(ids["run_id"], unknown) == nobodys["detail"]
+
+
+def test_lists_hold_nothing_of_others(join: Join, ids: dict[str, str], ada: httpx2.Client) -> None:
+    stranger = join().client
+    for path in ("/api/v1/runs", "/api/v1/models", "/api/v1/keys"):
+        assert stranger.get(path).json()["items"] == []
+        assert len(ada.get(path).json()["items"]) >= 1
+
+
+def test_an_admin_sees_what_is_everybodys(join: Join, ids: dict[str, str]) -> None:
+    admin = join("admin").client
+    assert admin.get(f"/api/v1/runs/{ids['run_id']}").status_code == 200
+    assert admin.get(f"/api/v1/models/{ids['model']}/versions/1.0.0").status_code == 200
+
+
+def test_rights_that_are_missing_are_403_before_anything_is_looked_up(join: Join, ids: dict[str, str]) -> None:
+    reader = join("models:read").client
+    problem(reader.post(f"/api/v1/runs/{ids['run_id']}/cancel"), 403, "forbidden")
+    problem(reader.get(f"/api/v1/models/{ids['model']}/versions/1.0.0/download"), 403, "forbidden")
+    nobody = join("models:predict").client
+    for path in ("/api/v1/runs", "/api/v1/models", f"/api/v1/runs/{ids['run_id']}/events"):
+        problem(nobody.get(path), 403, "forbidden")
