@@ -80,6 +80,15 @@ def alive(pids: set[int]) -> set[int]:
     return found
 
 
+def command_lines(pid: int) -> set[str]:
+    """The command lines of everything below one process."""
+    found = set()
+    for below in guardian.descendants(pid):
+        with contextlib.suppress(OSError):
+            found.add(Path("/proc", str(below), "cmdline").read_text(errors="replace"))
+    return found
+
+
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One stack for the tests that only look."""
@@ -322,6 +331,7 @@ def launcher(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "up\n"
+    assert eventually(lambda: "sleep\x00601\x00" in command_lines(process.pid), seconds=10)
     started = guardian.descendants(process.pid)
     yield process
     process.terminate()
@@ -334,8 +344,8 @@ def launcher(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_killing_the_launcher_leaves_no_process(launcher: subprocess.Popen[str], tmp_path: Path) -> None:
     everything = guardian.descendants(launcher.pid)
-    commands = [Path("/proc", str(pid), "cmdline").read_text() for pid in everything]
-    assert {"sleep\x00601\x00", "sleep\x00602\x00", "sleep\x00603\x00"} <= set(commands)
+    commands = command_lines(launcher.pid)
+    assert {"sleep\x00601\x00", "sleep\x00602\x00", "sleep\x00603\x00"} <= commands
     assert any("checkpointer" in command for command in commands)
     launcher.kill()
     assert eventually(lambda: not alive(everything), seconds=5), alive(everything)
