@@ -30,7 +30,6 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
 }
 """Sent where the answer does not say otherwise."""
 
@@ -65,6 +64,7 @@ class Envelope:
                 headers["X-Trace-Id"] = trace_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
+                headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
             await send(message)
 
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
