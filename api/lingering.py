@@ -1,7 +1,8 @@
 """Lets an answer reach a client that is still sending its body. Knows ASGI and nothing of what is sent or answered.
 
-Closing a connection with unread bytes in it makes the kernel send a reset, which can overtake the answer. So an early
-answer goes out whole, saying that the connection will close, and what still comes is read and thrown away for a while.
+Closing a connection with unread bytes in it makes the kernel send a reset, which can overtake the answer; keeping it
+open makes the server read on for ever. So an early answer goes out whole, saying that the connection will close, and
+what still comes is read and thrown away for a while.
 """
 
 from __future__ import annotations

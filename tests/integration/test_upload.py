@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+import api.lingering
 import api.upload
 from api.deps import Services
 from pipeline import store as runs
@@ -349,7 +350,7 @@ def test_a_client_that_may_go_on_is_told_so(join: Join, url: str, staging: Bucke
 def test_a_client_that_sends_everything_before_it_listens_still_gets_its_refusal(
     join: Join, url: str, settings: Settings, announced: bool
 ) -> None:
-    """Without lingering, the kernel resets the connection and this client never learns why."""
+    """Closing at once would make the kernel reset the connection, and this client would never learn why."""
     size, ada = 4 * settings.max_upload_size, join()
     with Wire(url, token_of(ada)) as wire:
         wire.begin(length=size if announced else None)
@@ -361,6 +362,17 @@ def test_a_client_that_sends_everything_before_it_listens_still_gets_its_refusal
         if not announced:
             wire.send(b"0\r\n\r\n")
         assert wire.is_closed()
+
+
+def test_a_client_that_sends_on_for_ever_is_cut_off_after_its_refusal(
+    join: Join, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.lingering, "LINGER", 0.3)
+    with Wire(url, token_of(join())) as wire:
+        wire.begin(length=1 << 50)
+        assert wire.answer().body["code"] == "too_large"
+        with pytest.raises(ConnectionError):
+            wire.send_all(bytes(65536) for _ in range(1 << 17))
 
 
 def test_a_wrong_extension_is_refused_while_the_bytes_are_still_coming(join: Join, url: str) -> None:
