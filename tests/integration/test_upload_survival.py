@@ -38,43 +38,33 @@ from registry import store
 from registry.store import Viewer
 from shared.db import Begin
 from shared.settings import Settings
-from shared.storage import Bucket, Storage
+from shared.storage import Bucket
 from tests.integration.api_fixtures import parts, serving  # noqa: F401 - fixtures
-from tests.integration.upload_fixtures import (
+from tests.integration.upload_fixtures import (  # noqa: F401 - fixtures
+    NOW,
     Answer,
     Wire,
     file,
     file_head,
     form,
+    left_in,
     onnx,
     safetensors,
     safetensors_chunks,
+    staging,
     text,
+    versions_of,
+    wait_for,
 )
 
 MIB = 1 << 20
 ROOT = Path(__file__).parents[2]
 NAME = text("name", "m")
-NOW = timedelta(seconds=-60)
-"""An age that everything has, whatever the storage's clock says."""
 
 
 @pytest.fixture(scope="module")
 def settings(environment: dict[str, str]) -> Settings:
     return Settings(max_upload_size=2048 * MIB, upload_rate_limit=1000)
-
-
-@pytest.fixture
-def staging(storage: Storage, settings: Settings) -> Bucket:
-    """The staging bucket, empty at first."""
-    bucket = storage.bucket(settings.bucket("staging"))
-    sweep_staging(bucket, lambda _: set(), NOW)
-    assert left_in(bucket) == []
-    return bucket
-
-
-def left_in(bucket: Bucket) -> list[str]:
-    return [stored.key for stored in bucket.list()] + [unfinished.key for unfinished in bucket.multiparts()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,12 +76,6 @@ class Somebody:
 @pytest.fixture
 def ada(owner: UUID, parts: Services) -> Somebody:
     return Somebody(id=owner, token=parts.tokens.issue(str(owner)))
-
-
-def versions_of(begin: Begin, somebody: Somebody) -> int:
-    with begin() as session:
-        found = store.list_models(session, Viewer(user_id=somebody.id))
-        return sum(len(store.list_versions(session, model.id)) for model in found)
 
 
 def send(url: str, somebody: Somebody, body: bytes) -> Answer:
@@ -148,13 +132,6 @@ def _lives(server: Server) -> bool:
         return False
 
 
-def wait_for(what: Callable[[], object]) -> None:
-    until = time.monotonic() + 30
-    while not what():
-        assert time.monotonic() < until, "it did not happen in time"
-        time.sleep(0.05)
-
-
 def test_a_killed_server_leaves_bytes_that_the_sweep_finds(
     server: Server, ada: Somebody, begin: Begin, staging: Bucket
 ) -> None:
@@ -165,7 +142,7 @@ def test_a_killed_server_leaves_bytes_that_the_sweep_finds(
         wait_for(lambda: list(staging.list()) and list(staging.multiparts()))
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
-    assert versions_of(begin, ada) == 0
+    assert versions_of(begin, ada.id) == 0
     assert len(left_in(staging)) == 2
 
     def known(keys: object) -> set[str]:
@@ -291,7 +268,7 @@ def test_a_storage_that_is_full_keeps_nothing_and_says_so(
     assert (answer.status, answer.body["code"]) == (503, "storage_full")
     assert "retry-after" in answer.headers
     assert left_in(staging) == []
-    assert versions_of(begin, ada) == 0
+    assert versions_of(begin, ada.id) == 0
 
 
 def test_a_storage_that_is_away_is_a_503(settings: Settings, ada: Somebody, begin: Begin) -> None:
@@ -300,7 +277,7 @@ def test_a_storage_that_is_away_is_a_503(settings: Settings, ada: Somebody, begi
     with serving(create_app(assemble(settings.model_copy(update={"s3_endpoint_url": nowhere})))) as served:
         answer = send(served.url, ada, form(NAME, file("model_file", "m.onnx", onnx())))
     assert (answer.status, answer.body["code"]) == (503, "storage_unavailable")
-    assert versions_of(begin, ada) == 0
+    assert versions_of(begin, ada.id) == 0
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -323,7 +300,7 @@ def test_a_commit_in_doubt_leaves_the_bytes_to_the_sweep(
     with serving(create_app(replace(parts, begin=broken))) as served:
         answer = send(served.url, ada, form(NAME, file("model_file", "m.onnx", onnx())))
     assert (answer.status, answer.body["code"]) == (503, "database_unavailable")
-    assert versions_of(begin, ada) == int(committed)
+    assert versions_of(begin, ada.id) == int(committed)
     with begin() as session:
         assert sweep_staging(staging, lambda keys: store.staged(session, keys), NOW) == (0, int(not committed))
     assert len(left_in(staging)) == int(committed)

@@ -5,14 +5,28 @@ from __future__ import annotations
 import io
 import json
 import socket
+import time
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Self
 from urllib.parse import urlsplit
+from uuid import UUID
+
+import pytest
+
+from pipeline.staging import sweep_staging
+from registry import store
+from registry.store import Viewer
+from shared.db import Begin
+from shared.settings import Settings
+from shared.storage import Bucket, Storage
 
 BOUNDARY = "frontier"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+NOW = timedelta(seconds=-60)
+"""An age that everything has, whatever the storage's clock says."""
 END = f"--{BOUNDARY}--\r\n".encode()
 
 
@@ -86,6 +100,34 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: dict[str, object]
+
+
+@pytest.fixture
+def staging(storage: Storage, settings: Settings) -> Bucket:
+    """The staging bucket, empty at first."""
+    bucket = storage.bucket(settings.bucket("staging"))
+    sweep_staging(bucket, lambda _: set(), NOW)
+    assert left_in(bucket) == []
+    return bucket
+
+
+def left_in(bucket: Bucket) -> list[str]:
+    """Keys of all objects and all unfinished transfers."""
+    return [stored.key for stored in bucket.list()] + [unfinished.key for unfinished in bucket.multiparts()]
+
+
+def versions_of(begin: Begin, owner: UUID) -> int:
+    """How many versions somebody's models have."""
+    with begin() as session:
+        found = store.list_models(session, Viewer(user_id=owner))
+        return sum(len(store.list_versions(session, model.id)) for model in found)
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    until = time.monotonic() + 30
+    while not what():
+        assert time.monotonic() < until, "it did not happen in time"
+        time.sleep(0.02)
 
 
 class Wire:
