@@ -48,6 +48,7 @@ def train(folder: Path) -> None:
     if not all((folder / file).exists() for file in FORMS.values()):
         console.print("Training a digit classifier on scikit-learn's bundled digits …")
         digits.write(folder)
+    (folder / "pulled").mkdir(exist_ok=True)
     card = (folder / "digits.json").read_text()
     console.print(f"{', '.join(FORMS.values())} in {folder}\n{card.strip()}")
 

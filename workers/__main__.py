@@ -15,6 +15,7 @@ import structlog
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
+from pipeline.formats import PRELOAD
 from pipeline.sandbox import Zygote
 from pipeline.stage import Stage, discover
 from shared import observe
@@ -30,8 +31,6 @@ from workers.tasks import Tools, work
 log = structlog.get_logger()
 
 SCRATCH = "slipway-scratch-"
-PRELOAD = ("numpy", "torch", "onnx", "onnxruntime", "onnxscript")
-"""What the sandbox's zygote imports once, so that a step does not."""
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def test_a_model_is_promoted_pulled_and_still_knows_its_digits(
 ) -> None:
     name = file.replace(".", "-")
     pushed = command("push", models / file, "--name", name, "--input-shape", "-1,1,8,8", "--watch", "--json")
-    run = client.run(json.loads(pushed.stdout)["id"])
+    run = client.run(json.loads(pushed.stdout)["run"]["id"])
     assert run.status == "succeeded"
     assert [step.status for step in run.steps] == ["passed"] * 6
     assert [step.stage for step in run.steps] == ["scan", "validate", "convert", "optimize", "benchmark", "promote"]
@@ -58,7 +58,7 @@ def test_a_model_is_promoted_pulled_and_still_knows_its_digits(
         assert np.mean(scores.argmax(1) == heldout["labels"]) > 0.97
     original = client.pull(name, to=tmp_path, artifact="source")
     assert original.read_bytes() == (models / file).read_bytes()
-    assert "onnx-fp32" in command("show", name).stdout
+    assert "onnx-fp32" in command("show", f"{name}@latest").stdout
 
 
 def test_weights_alone_are_stored_and_described_but_not_servable(
@@ -70,7 +70,7 @@ def test_weights_alone_are_stored_and_described_but_not_servable(
     assert run.status == "succeeded"
     assert version.servable is False
     assert "upload it as .onnx" in run.facts("validate")["warnings"][0]
-    assert [artifact.role for artifact in version.artifacts] == ["manifest"]
+    assert [artifact.role for artifact in version.artifacts] == ["source", "manifest"]
     assert client.pull("weights", to=tmp_path, artifact="source").stat().st_size == version.size
 
 

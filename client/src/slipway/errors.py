@@ -111,7 +111,7 @@ class RateLimited(SlipwayError):
     """Too often. `retry_after` is in seconds."""
 
     exit_code = 7
-    fault = "The pace's."
+    fault = "Nobody's: too much in too short a time."
 
     def __init__(self, code: str, detail: str, *, retry_after: float | None = None, **rest: Any) -> None:
         super().__init__(code, detail, **rest)
