@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import Row
@@ -16,6 +16,8 @@ from registry import store
 router = APIRouter(prefix="/models", tags=["models"])
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
+
+Status = Literal["training", "testing", "approved", "deprecated", "archived"]
 
 Words = Annotated[str | None, Query(max_length=200)]
 
@@ -32,6 +34,7 @@ def list_models(
     search: Annotated[str | None, Query(max_length=200, description="in names and descriptions")] = None,
     model_type: Words = None,
     framework: Words = None,
+    status: Annotated[Status | None, Query(description="of any of the model's versions")] = None,
     cursor: Cursor = None,
     limit: Limit = 20,
     page: Annotated[int | None, Query(ge=1, le=10_000, description="instead of a cursor")] = None,
@@ -44,15 +47,15 @@ def list_models(
         raise invalid({f"query.{way}": f"use one of {', '.join(ways)}" for way in ways})
     limit = size or limit
     offset = skip or ((page or 1) - 1) * limit
-    wanted = {"search": search, "model_type": model_type, "framework": framework}
-    rows = store.list_models(session, asking.viewer, **wanted, after=decode(cursor), offset=offset, limit=limit + 1)
+    wanted = store.Wanted(search=search, model_type=model_type, framework=framework, status=status)
+    rows = store.list_models(session, asking.viewer, wanted, after=decode(cursor), offset=offset, limit=limit + 1)
     following = next_page(request, response, rows, limit)
     latest = store.latest_versions(session, [row.id for row in rows])
     counted = ways in (["page"], ["skip"])
     return Models(
         items=[_model(row, latest.get(row.id)) for row in rows],
         next=following,
-        total=store.count_models(session, asking.viewer, **wanted) if counted else None,
+        total=store.count_models(session, asking.viewer, wanted) if counted else None,
     )
 
 

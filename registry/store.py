@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, or_, select, true, tuple_, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -27,6 +28,16 @@ class Viewer:
 
     user_id: UUID
     admin: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which models to list. `search` looks in names and descriptions, `status` at any of a model's versions."""
+
+    search: str | None = None
+    model_type: str | None = None
+    framework: str | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,31 +186,22 @@ def find_model(session: Session, viewer: Viewer, reference: str) -> Row[Any]:
 def list_models(
     session: Session,
     viewer: Viewer,
+    wanted: Wanted,
     *,
-    search: str | None = None,
-    model_type: str | None = None,
-    framework: str | None = None,
     after: tuple[datetime, UUID] | None = None,
     offset: int = 0,
     limit: int = 20,
 ) -> list[Row[Any]]:
     """Newest first; `after` is the (created_at, id) of the last one seen."""
-    query = _models(viewer).where(*_filters(search, model_type, framework))
+    query = _models(viewer).where(*_filters(wanted))
     if after is not None:
         query = query.where(tuple_(models.c.created_at, models.c.id) < after)
     query = query.order_by(models.c.created_at.desc(), models.c.id.desc()).offset(offset).limit(limit)
     return list(session.execute(query))
 
 
-def count_models(
-    session: Session,
-    viewer: Viewer,
-    *,
-    search: str | None = None,
-    model_type: str | None = None,
-    framework: str | None = None,
-) -> int:
-    counted = _models(viewer).where(*_filters(search, model_type, framework)).subquery()
+def count_models(session: Session, viewer: Viewer, wanted: Wanted) -> int:
+    counted = _models(viewer).where(*_filters(wanted)).subquery()
     return session.execute(select(func.count()).select_from(counted)).scalar_one()
 
 
@@ -207,7 +209,7 @@ def latest_versions(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, R
     """The newest version of each model that has one."""
     rows = session.execute(
         select(versions)
-        .distinct(versions.c.model_id)
+        .ext(distinct_on(versions.c.model_id))
         .where(versions.c.model_id.in_(model_ids))
         .order_by(versions.c.model_id, versions.c.ordinal.desc())
     )
@@ -270,17 +272,16 @@ def _named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
         return and_(models.c.name == reference, models.c.owner_id == viewer.user_id)
 
 
-def _filters(search: str | None, model_type: str | None, framework: str | None) -> list[ColumnElement[bool]]:
+def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
     found: list[ColumnElement[bool]] = []
-    if search:
-        found.append(
-            or_(
-                models.c.name.icontains(search, autoescape=True),
-                models.c.description.icontains(search, autoescape=True),
-            )
-        )
-    if model_type:
-        found.append(models.c.model_type == model_type)
-    if framework:
-        found.append(models.c.framework == framework)
+    if wanted.search:
+        words = (column.icontains(wanted.search, autoescape=True) for column in (models.c.name, models.c.description))
+        found.append(or_(*words))
+    if wanted.model_type:
+        found.append(models.c.model_type == wanted.model_type)
+    if wanted.framework:
+        found.append(models.c.framework == wanted.framework)
+    if wanted.status:
+        of_model = (versions.c.model_id == models.c.id, versions.c.status == wanted.status)
+        found.append(select(versions.c.id).where(*of_model).exists())
     return found

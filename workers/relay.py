@@ -77,6 +77,9 @@ def clean(begin: Begin, staging: Bucket, quarantine: Bucket) -> int:
         with begin() as session:
             messages = store.take_messages(session, "cleanup", 1)
             for message in messages:
+                if not store.load(session, message.run_id, lock=True).status.terminal:
+                    store.delivered(session, [message])  # retried since; its bytes are needed again
+                    continue
                 try:
                     retire(session, message.run_id, staging, quarantine)
                 except DependencyUnavailable as error:

@@ -93,6 +93,8 @@ def test_models_are_listed_with_their_latest_version_and_filtered(ada: httpx2.Cl
 
     assert names(search="DIG") == ["digits"]
     assert names(search="100%") == []
+    assert names(status="testing") == names()
+    assert names(status="archived") == []
     assert names(framework="pytorch") == []
 
 

@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from pipeline import engine, store
-from pipeline.run import Cancel, Run, Status, Step
+from pipeline.run import Cancel, Retry, Run, Status, Step
 from pipeline.stage import discover
 from registry import store as registry
 from registry.store import Viewer
@@ -266,6 +266,18 @@ def test_a_broker_that_loses_everything_loses_no_run(
         broker.flushall()
     crew.start("one", "two")
     assert {ended(run_id).status for run_id in run_ids} == {Status.SUCCEEDED}
+
+
+def test_a_cleanup_that_comes_after_a_retry_leaves_the_bytes_alone(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin
+) -> None:
+    run_id = staged("slow", "hang", config={"seconds": 1.0})
+    with begin() as session:
+        engine.send(session, run_id, Cancel())
+    with begin() as session:  # the retention is over, and somebody retries before the sweep comes round
+        store.post(session, run_id, "cleanup", {})
+        engine.send(session, run_id, Retry())
+    assert ended(run_id).status is Status.SUCCEEDED
 
 
 def test_doubled_and_late_messages_change_nothing(
