@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import pickle
 import subprocess
@@ -10,9 +9,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError
-from urllib.request import Request, urlopen
 
+import httpx2
 import numpy as np
 import onnxruntime
 import pytest
@@ -95,8 +93,8 @@ def test_a_hostile_pickle_is_refused_kept_and_never_handed_out(
     assert [step.status for step in run.steps] == ["refused", *["skipped"] * 5]
     assert client.version("evil").verdict == "malicious"
     for artifact in ("source", "onnx-fp32"):
-        answer = _get(client, f"/api/v1/models/evil/versions/latest/download?artifact={artifact}")
-        assert answer == 423
+        where = f"{client.url}/api/v1/models/evil/versions/latest/download?artifact={artifact}"
+        assert httpx2.get(where, headers={"Authorization": f"Bearer {client.token}"}).status_code == 423
     assert not canary.exists()
 
 
@@ -119,24 +117,10 @@ def test_what_is_not_a_model_is_refused_before_there_is_a_run(
 
 
 def test_flower_wants_a_password_and_shows_model_run_and_stage(slipway: Stack, client: Client) -> None:
-    url = slipway.environment["FLOWER_URL"]
-    with pytest.raises(HTTPError) as refused:
-        urlopen(f"{url}/tasks", timeout=10)
-    assert refused.value.code == 401
-    login = f"{slipway.environment['FLOWER_USER']}:{slipway.environment['FLOWER_PASSWORD']}".encode()
-    request = Request(f"{url}/api/tasks", headers={"Authorization": "Basic " + base64.b64encode(login).decode()})
-    with urlopen(request, timeout=10) as answer:
-        tasks = json.load(answer)
+    url, settings = slipway.environment["FLOWER_URL"], slipway.environment
+    assert httpx2.get(f"{url}/tasks").status_code == 401
+    tasks = httpx2.get(f"{url}/api/tasks", auth=(settings["FLOWER_USER"], settings["FLOWER_PASSWORD"])).json()
     run = client.runs(limit=1)[0]
     shown = [task for identifier, task in tasks.items() if identifier.startswith(run.id)]
     assert shown
     assert f"model={run.model}@{run.version} run={run.id} stage=" in shown[0]["kwargs"]
-
-
-def _get(client: Client, path: str) -> int:
-    request = Request(client.url + path, headers={"Authorization": f"Bearer {client.token}"})
-    try:
-        with urlopen(request, timeout=10) as answer:
-            return int(answer.status)
-    except HTTPError as error:
-        return error.code

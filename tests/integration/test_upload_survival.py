@@ -291,7 +291,7 @@ def test_a_commit_in_doubt_leaves_the_bytes_to_the_sweep(
     def broken() -> Iterator[Session]:
         with parts.begin() as session:
             yield session
-            if not store.list_models(session, Viewer(user_id=ada.id)):
+            if not store.list_models(session, Viewer(user_id=ada.id), store.Wanted()):
                 return  # it only asked who calls
             if not committed:
                 raise OperationalError("COMMIT", {}, Exception("the connection was lost"))

@@ -119,7 +119,7 @@ def left_in(bucket: Bucket) -> list[str]:
 def versions_of(begin: Begin, owner: UUID) -> int:
     """How many versions somebody's models have."""
     with begin() as session:
-        found = store.list_models(session, Viewer(user_id=owner))
+        found = store.list_models(session, Viewer(user_id=owner), store.Wanted())
         return sum(len(store.list_versions(session, model.id)) for model in found)
 
 
