@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -37,7 +37,7 @@ def judge(
     A condemned file stays malicious, also where the scan looked before it was condemned: the version's row is locked
     before the condemnations are read, and `condemn` takes the same lock.
     """
-    row = session.execute(select(versions).where(versions.c.id == version_id).with_for_update()).one()
+    row = session.execute(select(versions).where(versions.c.id == version_id).with_for_update(key_share=True)).one()
     if verdict != "malicious" and condemnations(session, digests(row).values()):
         verdict = "malicious"
     values: dict[str, Any] = {"verdict": verdict, "waived_until": waived_until}
@@ -60,7 +60,10 @@ def condemn(
         .returning(condemned.c.sha256)
     ).one_or_none()
     found = session.execute(
-        select(versions.c.id, versions.c.verdict).where(holds(sha256)).order_by(versions.c.id).with_for_update()
+        select(versions.c.id, versions.c.verdict)
+        .where(holds(sha256))
+        .order_by(versions.c.id)
+        .with_for_update(key_share=True)
     ).all()
     changed = [(row.id, row.verdict) for row in found if row.verdict != "malicious"]
     ids = [one for one, _ in changed]
@@ -77,11 +80,12 @@ def grant(
     """Waive a rule for a file of the version `row`; the waiver's id. Raises `Denied` for one's own upload."""
     if is_of(session, sha256, by):
         raise Denied("own_upload", "You have uploaded this file yourself; somebody else must review it.")
-    return session.execute(
+    waiver_id: UUID = session.execute(
         insert(waivers)
         .values(sha256=sha256, rule=rule, reason=reason, version_id=row.id, granted_by=by, expires_at=expires_at)
         .returning(waivers.c.id)
     ).scalar_one()
+    return waiver_id
 
 
 def revoke(session: Session, waiver_id: UUID) -> tuple[Waiver, list[Row[Any]]]:
@@ -149,9 +153,8 @@ def is_of(session: Session, sha256: str, user_id: UUID) -> bool:
 
 def holds(sha256: str | ColumnElement[str]) -> ColumnElement[bool]:
     """Versions one of whose files has this digest."""
-    beside = func.jsonb_path_exists(
-        versions.c.side_files, "$.*.sha256 ? (@ == $digest)", func.jsonb_build_object("digest", sha256)
-    )
+    path: ColumnElement[Any] = literal_column("'$.*.sha256 ? (@ == $digest)'::jsonpath")
+    beside = func.jsonb_path_exists(versions.c.side_files, path, func.jsonb_build_object("digest", sha256))
     return or_(versions.c.sha256 == sha256, beside)
 
 
@@ -181,6 +184,4 @@ def _told(
     session: Session, actor: Actor, changed: Sequence[tuple[UUID, str]], verdict: str, details: Mapping[str, Any]
 ) -> None:
     for version_id, before in changed:
-        audit.append(
-            session, actor, "verdict.changed", str(version_id), {"from": before, "to": verdict, **details}
-        )
+        audit.append(session, actor, "verdict.changed", str(version_id), {"from": before, "to": verdict, **details})

@@ -107,9 +107,7 @@ versions = Table(
     CheckConstraint("verdict IN ('pending', 'clean', 'malicious', 'unknown')", name="verdict"),
     CheckConstraint("status IN ('training', 'testing', 'approved', 'deprecated', 'archived')", name="status"),
     Index("ix_versions_sha256", "sha256"),
-    Index(
-        "ix_versions_quarantine", "created_at", "id", postgresql_where=text("verdict IN ('unknown', 'malicious')")
-    ),
+    Index("ix_versions_quarantine", "created_at", "id", postgresql_where=text("verdict IN ('unknown', 'malicious')")),
 )
 
 artifacts = Table(

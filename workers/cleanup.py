@@ -44,3 +44,4 @@ def retire(session: Session, run_id: UUID, staging: Bucket, quarantine: Bucket) 
         # Somebody emptied the bucket. There is nothing left to keep, and waiting would not bring it back.
         log.exception("cleanup.original_missing", run_id=str(run_id), error=error.message)
     staging.delete([stored.key for prefix in (f"{upload}/", f"runs/{run_id}/") for stored in staging.list(prefix)])
+    store.note_cleaned(session, run_id)
