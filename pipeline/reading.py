@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import Rejected
+from pipeline.sandbox import ChildFailed
 from pipeline.stage import Context, Limits
 
 VERDICTS = ("clean", "unknown", "malicious")
@@ -57,11 +58,13 @@ def opinion(ctx: Context, function: str, name: str, path: Path) -> list[dict[str
         if isinstance(answer, list) and len(answer) <= _MOST_FINDINGS and all(map(_is_opinion, answer)):
             advice = "A second scanner thinks so; look at the file yourself."
             return [finding(rule, each["severity"], name, each["message"], advice) for each in answer]
-        reason = "its answer makes no sense"
+        reason = "its answer makes no sense."
     except Rejected as stop:
-        reason = stop.message[:_LONGEST_TEXT]
+        reason = stop.message
+    except ChildFailed as fault:
+        reason = str(fault).strip().splitlines()[-1]
     advice = "Ask without this second opinion, or have a reviewer look at the file."
-    return [finding(rule, "unknown", name, f"The second opinion did not survive the file: {reason}", advice)]
+    return [finding(rule, "unknown", name, f"The second opinion did not survive the file: {reason[:500]}", advice)]
 
 
 def opinion_name(function: str) -> str:

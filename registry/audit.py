@@ -64,11 +64,12 @@ def append(session: Session, actor: Actor, action: str, subject: str, details: M
 def verify(session: Session) -> Chain:
     """Read the whole trail and see whether every entry fits. Memory stays flat."""
     entries, head = 0, GENESIS
-    for row in session.execute(select(audit).order_by(audit.c.id), execution_options={"yield_per": 1000}):
-        entry = {name: getattr(row, name) for name in _SEALED}
-        if row.id != entries + 1 or row.previous != head or row.hash != _hash(head, entry):
-            return Chain(entries=entries, head=head, broken_at=row.id)
-        entries, head = entries + 1, row.hash
+    with session.execute(select(audit).order_by(audit.c.id), execution_options={"yield_per": 1000}) as rows:
+        for row in rows:
+            entry = {name: getattr(row, name) for name in _SEALED}
+            if row.id != entries + 1 or row.previous != head or row.hash != _hash(head, entry):
+                return Chain(entries=entries, head=head, broken_at=row.id)
+            entries, head = entries + 1, row.hash
     return Chain(entries=entries, head=head, broken_at=None)
 
 

@@ -32,6 +32,7 @@ from shared.settings import Settings
 from shared.storage import Bucket, Storage
 from workers.app import create, task_name
 from workers.cleanup import retire
+from workers.rescan import current_rules, queue
 
 log = structlog.get_logger()
 
@@ -99,7 +100,8 @@ class Relay:
         self._settings = settings
         self._begin = transactions(connect(settings.sqlalchemy_url, pool_size=4))
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5)
-        self._app = create(settings.redis_url.get_secret_value(), discover(settings.stage_packages))
+        self._stages = discover(settings.stage_packages)
+        self._app = create(settings.redis_url.get_secret_value(), self._stages)
         storage = Storage(
             endpoint_url=settings.s3_endpoint_url,
             access_key=settings.s3_access_key.get_secret_value(),
@@ -109,6 +111,7 @@ class Relay:
         self._staging = storage.bucket(settings.bucket("staging"))
         self._quarantine = storage.bucket(settings.bucket("quarantine"))
         self._tidied = 0.0
+        self._looked = -float("inf")
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -152,6 +155,9 @@ class Relay:
         if time.monotonic() - self._tidied > min(TIDY_EVERY, self._settings.upload_expiry):
             sweep_staging(self._staging, self._known, timedelta(seconds=self._settings.upload_expiry))
             self._tidied = time.monotonic()
+        if 0 < self._settings.rescan_interval < time.monotonic() - self._looked:
+            queue(self._begin, self._stages, current_rules(self._settings.second_opinions))
+            self._looked = time.monotonic()
         self.stopping.wait(self._settings.sweep_interval)
 
     def _broker_forgot(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import readers
 from pipeline.errors import Rejected
 from pipeline.reading import SEVERITIES, VERDICTS, finding, opinion, opinion_name, read, stops_of
 from pipeline.run import UNKNOWN
@@ -38,8 +39,7 @@ class _Notes:
 
     findings: list[dict[str, Any]] = field(default_factory=list)
     stops: dict[tuple[str, str], str] = field(default_factory=dict)
-    readers: dict[str, int] = field(default_factory=dict)
-    ruleset: str = ""
+    understood: dict[str, int] = field(default_factory=dict)
 
     def add(self, file: _File, findings: Sequence[Mapping[str, Any]], stops: Mapping[str, str] | None = None) -> None:
         """`stops` where more rules stopped the file than are among the findings."""
@@ -67,9 +67,8 @@ def run(ctx: Context) -> Report:
         answer = read(ctx, file.name, file.path, unpack_to=ctx.scratch if file is model else None)
         content = answer if file is model else content
         notes.add(file, answer["findings"], answer["stops"])
-        notes.ruleset = answer["ruleset"] or notes.ruleset
         for reader, count in answer["bytes"].items():
-            notes.readers[reader] = notes.readers.get(reader, 0) + count
+            notes.understood[reader] = notes.understood.get(reader, 0) + count
         ctx.log(f"Read {file.name}: {answer['verdict']}, {len(answer['findings'])} findings.")
     _ask_about_members(ctx, model, notes)
     _ask_others(ctx, model, notes)
@@ -93,9 +92,9 @@ def run(ctx: Context) -> Report:
     return Report(facts=facts)
 
 
-def ruleset(readers: str, options: Mapping[str, Any]) -> str:
+def ruleset(ours: str, options: Mapping[str, Any]) -> str:
     """The readers' rules and the second opinions that are asked: what a verdict was reached by."""
-    return " ".join([readers, *(f"+{opinion_name(function)}" for function in options.get("second_opinions", ()))])
+    return " ".join([ours, *(f"+{opinion_name(function)}" for function in options.get("second_opinions", ()))])
 
 
 def _facts(
@@ -120,8 +119,8 @@ def _facts(
         "waived_until": None if judgement.until is None else judgement.until.isoformat(),
         "files": [{"name": file.name, "sha256": file.sha256} for file in files],
         "antivirus": antivirus,
-        "readers": notes.readers,
-        "ruleset": ruleset(notes.ruleset, ctx.options),
+        "readers": notes.understood,
+        "ruleset": ruleset(readers.ruleset(), ctx.options),
     }
 
 
