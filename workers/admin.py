@@ -7,6 +7,7 @@ import sys
 
 from pipeline.stage import discover
 from registry import audit, reviews
+from shared import observe
 from shared.db import Begin, connect, transactions
 from shared.settings import Settings
 from workers.rescan import current_rules, queue
@@ -20,6 +21,7 @@ def main() -> None:
     commands.add_parser("audit", help="read the audit trail and check that every entry seals the one before")
     wish = parser.parse_args()
     settings = Settings()
+    observe.configure(fmt=settings.log_format, level=settings.log_level)
     begin = transactions(connect(settings.sqlalchemy_url, pool_size=1))
     sys.exit(_rescan(begin, settings, everything=wish.all) if wish.command == "rescan" else _audit(begin))
 

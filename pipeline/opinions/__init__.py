@@ -21,8 +21,8 @@ def check(functions: Sequence[str]) -> tuple[str, ...]:
             loaded = importlib.import_module(module)
         except ImportError as error:
             raise ValueError(f"SECOND_OPINIONS names {function}, which cannot be imported: {error}") from error
-        if not callable(getattr(loaded, name, None)):
-            raise ValueError(f"SECOND_OPINIONS names {function}, but {module} has no such function")
+        if name.startswith("_") or name not in vars(loaded):
+            raise ValueError(f"SECOND_OPINIONS names {function}, but {module} has no such public function")
         missing = [need for need in getattr(loaded, "NEEDS", ()) if importlib.util.find_spec(need) is None]
         if missing:
             raise ValueError(f"SECOND_OPINIONS names {function}, which needs {', '.join(missing)}: not installed here")
