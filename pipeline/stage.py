@@ -89,11 +89,15 @@ class Scanner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AntivirusVerdict:
-    """`threat` names what was recognised; `complete` is False when a limit kept the daemon from seeing every byte."""
+    """`threat` names what was recognised; `complete` is False when a limit kept the daemon from seeing every byte.
+
+    `windows` is in how many overlapping pieces it was shown a file that is too long for it.
+    """
 
     threat: str | None
     complete: bool
     engine: str
+    windows: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -432,7 +432,18 @@ def test_daemon_may_listen_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 FINDING = {"rule": "r", "severity": "info", "path": "p", "offset": None, "message": "m", "advice": "a"}
-ANSWER = {"verdict": "clean", "findings": [FINDING], "stops": {}, "bytes": {"text": 1}, "ruleset": "text/1"}
+SUMMARY = {
+    "names": [{"reader": "pickle", "name": "torch Size", "path": "p"}],
+    "parts": [{"path": "p", "reader": "pickle"}],
+}
+ANSWER = {
+    "verdict": "clean",
+    "findings": [FINDING],
+    "stops": {},
+    "bytes": {"text": 1},
+    "summary": SUMMARY,
+    "ruleset": "text/1",
+}
 
 
 @pytest.mark.parametrize(
@@ -451,6 +462,9 @@ ANSWER = {"verdict": "clean", "findings": [FINDING], "stops": {}, "bytes": {"tex
         {"findings": [FINDING] * 1000},
         {"findings": "none"},
         {"bytes": {"text": -1}},
+        {"summary": {**SUMMARY, "names": [{"reader": "pickle", "name": 1, "path": "p"}]}},
+        {"summary": {**SUMMARY, "names": [{"name": "torch Size", "path": "p"}]}},
+        {"summary": {"names": []}},
         {"stops": {"r": "unknown"}},
         {"verdict": "unknown"},
         {"findings": [{**FINDING, "severity": "malicious"}]},
