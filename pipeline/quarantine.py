@@ -16,8 +16,8 @@ from registry.errors import Missing
 from registry.tables import condemned, models, users, versions, waivers
 from registry.waivers import Waiver
 
-State = Literal["waiting", "resumed", "condemned"]
-"""Nobody has decided; a waiver was given and the run goes on; never again."""
+State = Literal["waiting", "scanning", "condemned"]
+"""It needs a decision; its run goes on; never again."""
 
 SCAN = "scan"
 _LIVE = (Status.QUEUED, Status.RUNNING)
@@ -118,7 +118,7 @@ def _has_live_run() -> ColumnElement[bool]:
 
 
 _CONDEMNED = select(condemned.c.sha256).where(reviews.holds(condemned.c.sha256)).exists()
-_STATE = case((_CONDEMNED, literal("condemned")), (_has_live_run(), literal("resumed")), else_=literal("waiting"))
+_STATE = case((_CONDEMNED, literal("condemned")), (_has_live_run(), literal("scanning")), else_=literal("waiting"))
 
 
 def _reviewed() -> Select[Any]:

@@ -206,8 +206,8 @@ class Reviews(Protocol):
         """Those for these files that count now."""
         ...
 
-    def condemned(self, sha256: Collection[str]) -> Mapping[str, str]:
-        """Which of these files must never pass again, and why."""
+    def condemned(self, sha256: Collection[str]) -> Collection[str]:
+        """Which of these files must never pass again. Why is the reviewers' business: others may hold the same file."""
         ...
 
 

@@ -82,10 +82,11 @@ def run(ctx: Context) -> Report:
         notes.add(model, _check_format(ctx.upload, content))
         judgement = notes.judged(ctx)
     facts = _facts(ctx, files, notes, judgement, antivirus)
-    reasons = ctx.reviews.condemned({file.sha256 for file in files})
-    if reasons:
+    condemned = ctx.reviews.condemned({file.sha256 for file in files})
+    if condemned:
         facts["verdict"] = "malicious"
-        raise Rejected("condemned", f"A reviewer has condemned this file: {next(iter(reasons.values()))}", **facts)
+        names = ", ".join(file.name for file in files if file.sha256 in condemned)
+        raise Rejected("condemned", f"A reviewer has condemned {names}: this very file never passes again.", **facts)
     if judgement.verdict == "malicious":
         raise Rejected("malicious", f"The upload is hostile: {facts['findings'][0]['message']}", **facts)
     if judgement.verdict == "unknown":

@@ -57,7 +57,7 @@ def test_every_rule_that_stops_a_file_is_named_though_its_findings_are_left_out(
     """Else a waiver for what is shown would let pass what is not."""
     path = tmp_path / "model.pkl"
     names = b"".join(b"cacme.layers%d\nGate\n0" % number for number in range(300))
-    path.write_bytes(names + b"N." + b"\x93nobody knows these bytes")
+    path.write_bytes(names + b"cacme.layers\nGate\n(tR." + b"\x93nobody knows these bytes")
     answer = examine(str(path), "model.pkl", {"findings": 1})
     assert answer["left_out"] > 0
     assert {finding["rule"] for finding in answer["findings"]} < set(answer["stops"])

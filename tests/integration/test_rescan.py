@@ -21,6 +21,7 @@ from pipeline.run import Status
 from pipeline.stage import Stage
 from pipeline.stages import scan
 from shared.db import Begin
+from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.api_fixtures import Person, ada, app, join, parts, problem, served, url
 from tests.integration.review_fixtures import (
@@ -32,6 +33,7 @@ from tests.integration.review_fixtures import (
     yard,
     zygote,
 )
+from workers.relay import Relay
 from workers.rescan import current_rules, queue
 
 OPINION = "tests.second_opinion:examine"
@@ -169,6 +171,19 @@ def test_a_version_whose_waiver_has_ended_is_looked_at_and_locked(
     (look,) = looks(yard, run_id)
     assert yard.work(look) == "refused"
     problem(ada.get(f"/api/v1/models/{version.model_id}/versions/1.0.0/download"), 423, "quarantined")
+
+
+def test_the_relay_looks_by_itself_unless_it_is_told_not_to(yard: Yard, settings: Settings) -> None:
+    run_id = let_in(yard, b"fine\n" + uuid4().hex.encode())
+    for interval, found in ((0.0, 0), (3600.0, 1)):
+        relay = Relay(
+            settings.model_copy(
+                update={"rescan_interval": interval, "second_opinions": (OPINION,), "sweep_interval": 0.0}
+            )
+        )
+        for _ in range(2):
+            relay._sweep_once()
+        assert len(looks(yard, run_id)) == found
 
 
 def test_versions_whose_run_goes_on_are_left_to_it(yard: Yard) -> None:

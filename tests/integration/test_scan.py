@@ -103,13 +103,13 @@ class Decisions:
     """What reviewers of this test have decided."""
 
     granted: list[Waiver] = field(default_factory=list)
-    against: dict[str, str] = field(default_factory=dict)
+    against: set[str] = field(default_factory=set)
 
     def waivers(self, sha256: Collection[str]) -> list[Waiver]:
         return [waiver for waiver in self.granted if waiver.sha256 in sha256]
 
-    def condemned(self, sha256: Collection[str]) -> dict[str, str]:
-        return {digest: reason for digest, reason in self.against.items() if digest in sha256}
+    def condemned(self, sha256: Collection[str]) -> set[str]:
+        return self.against.intersection(sha256)
 
 
 @dataclass(kw_only=True)
