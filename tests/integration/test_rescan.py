@@ -183,6 +183,7 @@ def test_the_relay_looks_by_itself_unless_it_is_told_not_to(yard: Yard, settings
         )
         for _ in range(2):
             relay._sweep_once()
+        relay.close()
         assert len(looks(yard, run_id)) == found
 
 
