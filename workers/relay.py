@@ -31,7 +31,7 @@ from shared.errors import AdapterError, DependencyUnavailable
 from shared.settings import Settings
 from shared.storage import Bucket, Storage
 from workers.app import create, task_name
-from workers.cleanup import retire
+from workers.cleanup import empty, keep
 
 log = structlog.get_logger()
 
@@ -67,10 +67,11 @@ def _ring(app: Celery, run_id: UUID, body: dict[str, Any]) -> None:
     )
 
 
-def clean(begin: Begin, staging: Bucket, quarantine: Bucket) -> int:
-    """Empty staging behind finished runs, one at a time; the original goes to quarantine storage first.
+def clean(begin: Begin, staging: Bucket, quarantine: Bucket, linger: float) -> int:
+    """Empty staging behind finished runs, one at a time. How many were done.
 
-    One that cannot be done now is put off, so that it holds up no other. How many were done.
+    The original goes to quarantine storage first, and its bytes stay for `linger` seconds more where addresses that were
+    handed out before lead to. A run that cannot be done now is put off, so that it holds up no other.
     """
     done = 0
     while True:
@@ -81,10 +82,15 @@ def clean(begin: Begin, staging: Bucket, quarantine: Bucket) -> int:
                     store.delivered(session, [message])  # retried since; its bytes are needed again
                     continue
                 try:
-                    retire(session, message.run_id, staging, quarantine)
+                    kept_now = keep(session, message.run_id, staging, quarantine)
+                    if not kept_now:
+                        empty(session, message.run_id, staging)
                 except DependencyUnavailable as error:
                     log.warning("cleanup.put_off", run_id=str(message.run_id), error=error.message)
                     store.put_off(session, message, TIDY_EVERY)
+                    continue
+                if kept_now:
+                    store.put_off(session, message, linger)
                 else:
                     store.delivered(session, [message])
                     done += 1
@@ -148,7 +154,7 @@ class Relay:
         if forgot:
             log.warning("relay.broker_forgot", rung=found)
             self._redis.set(MEMORY, "1")
-        clean(self._begin, self._staging, self._quarantine)
+        clean(self._begin, self._staging, self._quarantine, self._settings.download_lifetime)
         if time.monotonic() - self._tidied > min(TIDY_EVERY, self._settings.upload_expiry):
             sweep_staging(self._staging, self._known, timedelta(seconds=self._settings.upload_expiry))
             self._tidied = time.monotonic()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -35,6 +36,7 @@ EAGER = {
     "LEASE": "2",
     "SWEEP_INTERVAL": "0.3",
     "RING_AGAIN": "2",
+    "DOWNLOAD_LIFETIME": "2",
     "LOG_FORMAT": "text",
 }
 
@@ -145,15 +147,18 @@ def test_a_run_goes_through_its_stages_and_leaves_nothing_in_staging(
     assert run.status is Status.SUCCEEDED
     assert events(begin, run_id) == ["submitted", "claimed", "passed", "claimed", "passed"]
 
-    def swept() -> bool:
-        staging = storage.bucket(settings.bucket("staging"))
-        return not list(staging.list(f"runs/{run_id}/"))
+    staging = storage.bucket(settings.bucket("staging"))
 
-    wait_for(swept)
+    def version() -> Any:
+        with begin() as session:
+            return registry.upload(session, store.version_of(session, run_id))
+
+    wait_for(lambda: version().original_key is not None)
+    assert staging.read(version().staging_key) == b"abc", "addresses that were handed out before still lead there"
+    wait_for(lambda: not list(staging.list(f"runs/{run_id}/")) and staging.size(version().staging_key) is None)
     with begin() as session:
-        version = registry.upload(session, store.version_of(session, run_id))
         lines = [row.text for row in store.read_logs(session, run_id, "quick", attempt=None, after=0, limit=10)]
-    assert storage.bucket(settings.bucket("quarantine")).read(version.original_key) == b"abc"
+    assert storage.bucket(settings.bucket("quarantine")).read(version().original_key or "") == b"abc"
     assert lines == ["nothing to do"]
 
 
