@@ -25,6 +25,8 @@ log = structlog.get_logger()
 
 BEAT = 1.0
 """Seconds between heartbeats: how soon a cancelled step notices."""
+GRACE = 30.0
+"""Seconds that a step which is out of time has for coming back and saying so; then its lease runs out like a dead worker's."""
 MAX_LINES = 2_000
 MAX_LINE = 4_000
 
@@ -79,10 +81,12 @@ class Lease:
     def _beat_until_done(self) -> None:
         pause = min(BEAT, self._seconds / 4)
         while not self._done.wait(pause):
-            if time.monotonic() > self._deadline:
+            late = time.monotonic() - self._deadline
+            if late > GRACE:
+                return
+            if late > 0 and not self.timed_out:
                 self.timed_out = True
                 self._lose("time_limit")
-                return
             if not self._beat():
                 return
 

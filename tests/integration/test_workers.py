@@ -205,10 +205,11 @@ def test_a_model_that_is_gone_or_changed_in_storage_never_passes(
     assert (run.status, run.code) == (Status.FAILED, code)
 
 
-def test_a_step_over_its_time_limit_is_ended_with_its_child(
-    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run]
+@pytest.mark.parametrize("mood", ["hangs", "sleeps"])
+def test_a_step_over_its_time_limit_says_so_however_late_it_comes_back(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], mood: str
 ) -> None:
-    run = ended(staged("hang", config={"mood": "hangs"}))
+    run = ended(staged("hang", config={"mood": mood}))
     assert (run.status, run.code) == (Status.FAILED, "time_limit")
 
 
