@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pipeline.errors import Conflict, IllegalTransition, NotFound, Rejected, SlipwayError, Stale, Unavailable
-from registry.errors import Missing, RegistryError, Taken
+from registry.errors import Denied, Missing, NotWaivable, RegistryError, Taken
 from shared.errors import AdapterError, DependencyUnavailable
 
 log = structlog.get_logger()
@@ -41,6 +41,8 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     Taken: HTTPStatus.CONFLICT,
     NotFound: HTTPStatus.NOT_FOUND,
     Missing: HTTPStatus.NOT_FOUND,
+    Denied: HTTPStatus.FORBIDDEN,
+    NotWaivable: HTTPStatus.CONFLICT,
 }
 """Whatever is not listed is our bug: 500, `internal`."""
 
@@ -58,6 +60,7 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "Sign in first: this needs a bearer token."),
     "bad_credentials": (HTTPStatus.UNAUTHORIZED, "User name or password is wrong."),
     "forbidden": (HTTPStatus.FORBIDDEN, "This needs the right models:upload, which you do not have."),
+    "own_upload": (HTTPStatus.FORBIDDEN, "You have uploaded this file yourself; somebody else must review it."),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this address."),
     "run_not_found": (HTTPStatus.NOT_FOUND, "There is no run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2."),
     "step_not_found": (HTTPStatus.NOT_FOUND, "This run has no step 'polish'."),
@@ -65,12 +68,22 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "version_not_found": (HTTPStatus.NOT_FOUND, "This model has no version '9.0.0'."),
     "artifact_not_found": (HTTPStatus.NOT_FOUND, "This version has no artifact 'onnx-fp16'."),
     "key_not_found": (HTTPStatus.NOT_FOUND, "You have no such API key."),
+    "waiver_not_found": (HTTPStatus.NOT_FOUND, "There is no such waiver, or it has been revoked already."),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here."),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request's body did not arrive within 30 s."),
     "upload_stalled": (HTTPStatus.REQUEST_TIMEOUT, "Nothing has come for 30 s."),
     "upload_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The upload took longer than 3600 s."),
     "illegal_transition": (HTTPStatus.CONFLICT, "a succeeded run cannot take Cancel"),
     "bytes_gone": (HTTPStatus.CONFLICT, "The run's files have left staging; upload the model again."),
+    "not_waivable": (
+        HTTPStatus.CONFLICT,
+        "pickle.gadget found something malicious; only what is unknown can be waived.",
+    ),
+    "nothing_to_waive": (HTTPStatus.CONFLICT, "pickle.global does not stop this version."),
+    "ambiguous_file": (HTTPStatus.CONFLICT, "pickle.global stops more than one file; name one by its sha256."),
+    "condemned": (HTTPStatus.CONFLICT, "This file has been condemned; no waiver lets it pass."),
+    "no_such_file": (HTTPStatus.CONFLICT, "This version has no file with that SHA-256."),
+    "bytes_missing": (HTTPStatus.CONFLICT, "model/digits.pt is not in storage; it may be on its way there."),
     "version_exists": (HTTPStatus.CONFLICT, "digits has a version 1.0.0 already; versions never change."),
     "username_taken": (HTTPStatus.CONFLICT, "There is a user 'ada' already."),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body exceeds 1 MiB."),
@@ -90,6 +103,9 @@ HINTS: Mapping[str, str] = {
     "forbidden": "Ask an admin for the right, or use a key whose scopes include it.",
     "not_yet_scanned": "Follow the version's run; the download opens when its scan step has passed.",
     "quarantined": "Read the findings in the scan step's report of the version's run.",
+    "own_upload": "Ask another reviewer; admins too are refused here.",
+    "not_waivable": "Condemn the file, or leave it where it is; the uploader can send a clean one.",
+    "bytes_missing": "Try again in a minute.",
     "internal": "Tell the operator the trace_id.",
 }
 

@@ -27,6 +27,8 @@ _TAGS = (
     ("models", "Named lines of versions; upload starts here."),
     ("versions", "What was taken in, what was made of it, where to get it."),
     ("runs", "One plan carried out for one version: follow, cancel, retry."),
+    ("reviews", "What lies in quarantine, and what people decide about it."),
+    ("audit", "Who did what, sealed entry by entry."),
     ("health", "For those who operate it."),
 )
 _ABOUT = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -23,9 +24,9 @@ from api.errors import documented
 from api.news import POLL
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas import RetryFrom, Run, Runs, RunStatus, RunSummary
-from pipeline import engine, store
-from pipeline.run import Cancel, Retry, Signal, Status
-from registry import store as registry
+from pipeline import engine, quarantine, store
+from pipeline.run import Cancel, Purpose, Retry, Signal, Status
+from registry.store import Viewer
 
 log = structlog.get_logger()
 
@@ -85,7 +86,7 @@ def read_run(
     if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
 ) -> Run | Response:
     """Its steps with their reports, and the files they made. Poll it with `If-None-Match`, or follow its events."""
-    row, steps = store.find(session, asking.viewer, run_id)
+    row, steps = store.find(session, _viewer(session, asking, run_id), run_id)
     tag = f'W/"{row.id.hex}-{row.version}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if not Status(row.status).terminal:
@@ -103,7 +104,13 @@ def read_run(
     responses=documented(*_ABOUT_ONE, "illegal_transition"),
 )
 def cancel_run(run_id: UUID, response: Response, asking: Uploader, session: Transaction) -> Run:
-    """The step under way is ended; what the run has made so far is kept for a retry, for a while."""
+    """The step under way is ended; what the run has made so far is kept for a retry, for a while.
+
+    A re-scan is nobody's to stop but an admin's: else a verdict could be kept from being taken back.
+    """
+    store.load(session, run_id, viewer=asking.viewer)
+    if store.purpose_of(session, run_id) is Purpose.RESCAN and not asking.may("admin"):
+        raise Problem(HTTPStatus.FORBIDDEN, "forbidden", "Only an admin stops a re-scan.")
     return _move(session, response, asking, run_id, Cancel())
 
 
@@ -118,7 +125,7 @@ def retry_run(
 ) -> Run:
     """Take a failed or cancelled run up again, `from` a stage or from where it stopped. Passed steps stay passed."""
     run = store.load(session, run_id, viewer=asking.viewer, lock=True)
-    if run.status.terminal and registry.upload(session, store.version_of(session, run_id)).original_key is not None:
+    if run.status.terminal and store.cleaned(session, run_id):
         detail = "The run's files have left staging; upload the model again."
         raise Problem(HTTPStatus.CONFLICT, "bytes_gone", detail)
     return _move(session, response, asking, run_id, Retry(stage=wish.from_ if wish else None))
@@ -227,6 +234,13 @@ def _told(event: store.Event) -> dict[str, Any]:
     }
 
 
+def _viewer(session: Session, asking: Principal, run_id: UUID) -> Viewer:
+    """As whom somebody reads a run: a reviewer may follow what a decision in the quarantine has set going."""
+    if asking.may("models:review") and quarantine.concerns(session, run_id):
+        return replace(asking.viewer, admin=True)
+    return asking.viewer
+
+
 def _move(session: Session, response: Response, asking: Principal, run_id: UUID, signal: Signal) -> Run:
     engine.send(session, run_id, signal, viewer=asking.viewer)
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
@@ -246,6 +260,7 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
     itself = f"/api/v1/runs/{row.id}"
     return {
         "id": row.id,
+        "purpose": row.purpose,
         "status": row.status,
         "stage": None if row.status == Status.SUCCEEDED else row.stage,
         "model": row.model,

@@ -6,10 +6,10 @@ The example of a shape is also the example of every operation that answers with 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 Permission = Literal[
     "models:read",
@@ -24,6 +24,8 @@ Permission = Literal[
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
 StepStatus = Literal["pending", "queued", "running", "passed", "refused", "broke", "skipped"]
 Verdict = Literal["pending", "clean", "malicious", "unknown"]
+Purpose = Literal["intake", "rescan"]
+ReviewState = Literal["waiting", "resumed", "condemned"]
 
 _WHEN = "2026-11-20T12:00:00Z"
 _LATER = "2026-11-20T12:00:21Z"
@@ -179,6 +181,7 @@ _RUN_LINKS = {
 }
 _SUMMARY = {
     "id": _RUN,
+    "purpose": "intake",
     "status": "running",
     "stage": "convert",
     "model": "digits",
@@ -206,6 +209,7 @@ _STEP = {
 
 class RunSummary(BaseModel):
     id: UUID
+    purpose: Purpose = Field(description="intake: to let the version in; rescan: another look at what was let in")
     status: RunStatus
     stage: str | None = Field(description="where the run is or stopped; null once it has succeeded")
     model: str
@@ -355,10 +359,23 @@ class VersionSummary(BaseModel):
     model_config = _example(**_VERSION_BODY)
 
 
+class LeantOn(BaseModel):
+    """A waiver that the newest scan leant on: without it the version would not be clean."""
+
+    rule: str
+    sha256: str
+    expires_at: datetime
+    counts: bool = Field(description="false: expired or revoked since; the next re-scan takes the verdict back")
+
+
+_LEANT_ON = {"rule": "pickle.global", "sha256": _SHA, "expires_at": "2027-02-18T12:00:00Z", "counts": True}
+
+
 class Version(VersionSummary):
     artifacts: list[Artifact]
+    waivers: list[LeantOn] = Field(description="what reviewers have let pass in it")
 
-    model_config = _example(**_VERSION_BODY, artifacts=[_FILE | {"created_at": _LATER}])
+    model_config = _example(**_VERSION_BODY, artifacts=[_FILE | {"created_at": _LATER}], waivers=[_LEANT_ON])
 
 
 class Versions(BaseModel):
@@ -388,6 +405,229 @@ class Download(BaseModel):
         size=87412,
         media_type="application/octet-stream",
     )
+
+
+_DIGEST = Field(
+    default=None,
+    pattern=r"^[0-9a-f]{64}$",
+    description="of one of the version's files; default: the only one it can be",
+)
+_STOP = {"sha256": _SHA, "rule": "pickle.global", "severity": "unknown", "waived": None}
+_FINDING = {
+    "rule": "pickle.global",
+    "severity": "unknown",
+    "path": "digits.pt!digits/data.pkl",
+    "offset": 412,
+    "message": "The pickle names acme.layers.Gate, which is not on the list.",
+    "advice": "Export the model again with a current version of its framework, or have a reviewer look at the file.",
+    "sha256": _SHA,
+}
+_QUARANTINED = {
+    "id": _VERSION,
+    "model": "digits",
+    "owner": "ada",
+    "version": "1.0.0",
+    "format": "torchscript",
+    "filename": "digits.pt",
+    "size": 87412,
+    "sha256": _SHA,
+    "verdict": "unknown",
+    "status": "waiting",
+    "created_at": _WHEN,
+    "ruleset": "archive/1 pickle/1",
+    "counts": {"unknown": 1},
+    "stops": [_STOP],
+    "run": _RUN,
+    "links": {
+        "self": f"/api/v1/quarantine/{_VERSION}",
+        "download": f"/api/v1/quarantine/{_VERSION}/download",
+        "run": f"/api/v1/runs/{_RUN}",
+    },
+}
+_WAIVER = {
+    "id": "45c48cce-2e2d-4fbd-aa1a-fc51c7c6ad26",
+    "sha256": _SHA,
+    "rule": "pickle.global",
+    "reason": "acme.layers.Gate is our own layer; its source was read.",
+    "granted_by": "grace",
+    "granted_at": _LATER,
+    "expires_at": "2027-02-18T12:00:00Z",
+    "revoked_at": None,
+    "counts": True,
+}
+_CONDEMNED = {
+    "sha256": _SHA,
+    "reason": "Opens a shell when it is loaded.",
+    "condemned_by": "grace",
+    "condemned_at": _LATER,
+}
+
+
+class Stop(BaseModel):
+    """A rule that keeps a file from passing."""
+
+    sha256: str = Field(description="of the file")
+    rule: str
+    severity: Literal["unknown", "malicious"]
+    waived: UUID | None = Field(description="the waiver that let it pass")
+
+
+class QuarantineSummary(BaseModel):
+    id: UUID = Field(description="of the version")
+    model: str
+    owner: str
+    version: str
+    format: str
+    filename: str
+    size: int
+    sha256: str
+    verdict: Verdict
+    status: ReviewState
+    created_at: datetime
+    ruleset: str | None = Field(description="the rules that it was judged by")
+    counts: dict[str, int] = Field(description="findings by severity")
+    stops: list[Stop] = Field(description="all that keeps it from passing; empty while its run goes on")
+    run: UUID | None
+    links: dict[str, str]
+
+    model_config = _example(**_QUARANTINED)
+
+
+class Quarantine(BaseModel):
+    items: list[QuarantineSummary]
+    next: str | None = Field(description="cursor of the next page")
+
+    model_config = _example(items=[_QUARANTINED], next=None)
+
+
+class Waiver(BaseModel):
+    id: UUID
+    sha256: str = Field(description="of the one file that it is for")
+    rule: str
+    reason: str
+    granted_by: str
+    granted_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    counts: bool
+
+    model_config = _example(**_WAIVER)
+
+
+class Condemned(BaseModel):
+    sha256: str
+    reason: str
+    condemned_by: str
+    condemned_at: datetime
+
+    model_config = _example(**_CONDEMNED)
+
+
+class QuarantinedVersion(QuarantineSummary):
+    findings: list[dict[str, Any]] = Field(description="what stopped it first; `offset` is in the member of `path`")
+    files: list[dict[str, Any]]
+    waivers: list[Waiver]
+    condemned: list[Condemned]
+
+    model_config = _example(
+        **_QUARANTINED,
+        findings=[_FINDING],
+        files=[{"role": "model", "name": "digits.pt", "sha256": _SHA, "size": 87412}],
+        waivers=[_WAIVER],
+        condemned=[],
+    )
+
+
+_Reason = Annotated[str, Field(min_length=10, max_length=2000, description="for those who read the audit trail")]
+
+
+class NewWaiver(BaseModel):
+    rule: str = Field(min_length=1, max_length=200, description="exactly as the finding names it")
+    reason: _Reason
+    sha256: str | None = _DIGEST
+    days: int | None = Field(default=None, ge=1, le=366)
+    expires_at: AwareDatetime | None = None
+
+    model_config = _example(rule="pickle.global", reason=_WAIVER["reason"], days=90)
+
+    @model_validator(mode="after")
+    def _ends(self) -> NewWaiver:
+        if (self.days is None) == (self.expires_at is None):
+            raise ValueError("say either days or expires_at")
+        return self
+
+
+class Waived(BaseModel):
+    waiver: Waiver
+    run: UUID
+    resumed: bool = Field(description="false: other rules still stop the version")
+    remaining: list[Stop]
+    links: dict[str, str]
+
+    model_config = _example(
+        waiver=_WAIVER,
+        run=_RUN,
+        resumed=True,
+        remaining=[],
+        links={"run": f"/api/v1/runs/{_RUN}", "version": f"/api/v1/quarantine/{_VERSION}"},
+    )
+
+
+class RevokedWaiver(BaseModel):
+    waiver: Waiver
+    runs: list[UUID] = Field(description="of the versions that are scanned again")
+
+    model_config = _example(waiver=_WAIVER | {"revoked_at": _LATER, "counts": False}, runs=[_RUN])
+
+
+class Condemnation(BaseModel):
+    reason: _Reason
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$", description="default: the model's")
+
+    model_config = _example(reason=_CONDEMNED["reason"])
+
+
+_ENTRY = {
+    "id": 42,
+    "at": _LATER,
+    "actor": "grace",
+    "actor_id": _USER,
+    "action": "waiver.granted",
+    "subject": _VERSION,
+    "details": {"rule": "pickle.global", "sha256": _SHA},
+    "previous": "0" * 64,
+    "hash": _SHA,
+}
+
+
+class AuditEntry(BaseModel):
+    id: int = Field(description="1, 2, 3, … without gaps")
+    at: datetime
+    actor: str
+    actor_id: UUID | None = Field(description="null: Slipway itself")
+    action: str
+    subject: str = Field(description="id of the version or waiver that it is about")
+    details: dict[str, Any]
+    previous: str
+    hash: str = Field(description="SHA-256 of `previous` and this entry")
+
+    model_config = _example(**_ENTRY)
+
+
+class AuditTrail(BaseModel):
+    items: list[AuditEntry]
+    next: int | None = Field(description="`before` of the next page")
+
+    model_config = _example(items=[_ENTRY], next=None)
+
+
+class AuditCheck(BaseModel):
+    intact: bool
+    entries: int = Field(description="that fit")
+    head: str = Field(description="the last hash that fits; note it elsewhere to notice when the end is cut off")
+    broken_at: int | None = Field(description="the first entry that does not fit")
+
+    model_config = _example(intact=True, entries=42, head=_SHA, broken_at=None)
 
 
 class Component(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
 from typing import Annotated, Any
@@ -16,8 +17,10 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented
-from api.schemas import Artifact, Artifacts, Download, Version, Versions, VersionSummary
+from api.schemas import Artifact, Artifacts, Download, LeantOn, Version, Versions, VersionSummary
+from pipeline import quarantine
 from pipeline import store as runs
+from pipeline.run import Purpose
 from registry import store
 from registry.store import Viewer
 
@@ -49,7 +52,9 @@ def read_version(model: str, version: str, asking: Reader, session: Transaction)
     """By SemVer (`1.2.0`, `v1.2`), by ordinal (`3`: the third upload), or `latest`."""
     owner, row = _find(session, asking.viewer, model, version)
     run = next(iter(runs.find_many(session, asking.viewer, version_id=row.id, limit=1)), None)
-    return Version(**_summary(owner, row, run and run.id), artifacts=_artifacts(session, row))
+    return Version(
+        **_summary(owner, row, run and run.id), artifacts=_artifacts(session, row), waivers=_leant_on(session, row)
+    )
 
 
 @router.get("/{version}/artifacts", summary="List a version's artifacts", responses=documented(*_ABOUT_ONE))
@@ -124,6 +129,15 @@ def _find(session: Session, viewer: Viewer, model: str, version: str) -> tuple[R
     return owner, store.find_version(session, owner.id, version)
 
 
+def _leant_on(session: Session, row: Row[Any]) -> list[LeantOn]:
+    """By what reviewers have let pass; their reasons and names stay with them."""
+    now = datetime.now(UTC)
+    return [
+        LeantOn(rule=one.rule, sha256=one.sha256, expires_at=one.expires_at, counts=one.counts(now))
+        for one in quarantine.leant_on(session, row.id)
+    ]
+
+
 def _refuse_unless_clean(row: Row[Any]) -> None:
     match row.verdict:
         case "clean":
@@ -137,7 +151,9 @@ def _refuse_unless_clean(row: Row[Any]) -> None:
 
 def _reports(session: Session, viewer: Viewer, version_id: UUID) -> Mapping[str, Any]:
     """The evidence of the run that published the version, whoever's run it was: the version itself may be seen."""
-    found = runs.find_many(session, replace(viewer, admin=True), version_id=version_id, status="succeeded", limit=1)
+    found = runs.find_many(
+        session, replace(viewer, admin=True), version_id=version_id, status="succeeded", purpose=Purpose.INTAKE, limit=1
+    )
     return runs.reports(session, found[0].id) if found else {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -19,7 +20,9 @@ from pipeline.run import (
     Effect,
     Passed,
     Publish,
+    Purpose,
     Refused,
+    Resume,
     Retry,
     Ring,
     Run,
@@ -28,6 +31,7 @@ from pipeline.run import (
     advance,
 )
 from pipeline.run import submit as first_state
+from registry import reviews
 from registry import store as registry
 from registry.store import Artifact, Viewer
 
@@ -40,14 +44,17 @@ EVENT_KINDS: dict[type[Signal], str] = {
     Broke: "broke",
     Cancel: "cancelled",
     Retry: "retried",
+    Resume: "resumed",
 }
 """What clients call a move; `submitted` is the first of every run."""
 
 
-def submit(session: Session, *, version_id: UUID, owner_id: UUID, plan: Sequence[Step]) -> Run:
+def submit(
+    session: Session, *, version_id: UUID, owner_id: UUID, plan: Sequence[Step], purpose: Purpose = Purpose.INTAKE
+) -> Run:
     """A new run for a version, its first step ringing."""
     run, effects = first_state(uuid4(), tuple(plan))
-    store.create(session, run, version_id=version_id, owner_id=owner_id)
+    store.create(session, run, version_id=version_id, owner_id=owner_id, purpose=purpose)
     _follow(session, run, "submitted", effects, data={})
     return run
 
@@ -126,7 +133,7 @@ def _data(before: Run, signal: Signal) -> dict[str, Any]:
     match signal:
         case AttemptSignal(stage=stage, attempt=attempt):
             about: dict[str, Any] = {"stage": stage, "attempt": attempt}
-        case Cancel() | Retry():
+        case Cancel() | Retry() | Resume():
             about = {"stage": before.step.stage, "attempt": before.attempt}
     match signal:
         case Broke(code=code, detail=detail) | Refused(code=code, detail=detail):
@@ -148,13 +155,23 @@ def _ring(session: Session, run_id: UUID, ring: Ring) -> None:
 
 def _judge(session: Session, run_id: UUID, report: Mapping[str, Any]) -> None:
     """A report that carries a verdict decides whether the version may be downloaded and served."""
-    verdict = report.get("facts", {}).get("verdict")
-    if verdict is not None:
-        registry.judge(session, store.version_of(session, run_id), verdict)
+    facts = report.get("facts", {})
+    if facts.get("verdict") is not None:
+        until = facts.get("waived_until")
+        reviews.judge(
+            session,
+            store.version_of(session, run_id),
+            facts["verdict"],
+            ruleset=facts.get("ruleset"),
+            waived_until=None if until is None else datetime.fromisoformat(until),
+            details={"run": str(run_id)},
+        )
 
 
 def _publish(session: Session, run_id: UUID) -> None:
-    """The last report names what was copied into the registry; now it becomes visible."""
+    """The last report names what was copied into the registry; now it becomes visible. A re-scan copies nothing."""
+    if store.purpose_of(session, run_id) is Purpose.RESCAN:
+        return
     *_, last = store.reports(session, run_id).values()
     published = last["facts"].get("published")
     if published is None:

@@ -4,12 +4,14 @@ Pure: no clock, no session, no log. `advance` is the whole of it; whatever it do
 
                  Claimed                Passed (last step)
       QUEUED ──────────────▶ RUNNING ─────────────────────▶ SUCCEEDED
-        ▲  ▲                  │ │ │       Refused
-        │  └──────────────────┘ │ └────────────────────────▶ REJECTED
-        │   Passed, Broke       │ Broke (no attempt left)
-        │                       └──────────────────────────▶ FAILED ──┐
-        │                        Cancel (queued or running) ▶ CANCELLED┤
-        └──────────────────────────── Retry ──────────────────────────┘
+       ▲ ▲ ▲                  │ │ │       Refused
+       │ │ └──────────────────┘ │ └────────────────────────▶ REJECTED ─┐
+       │ │   Passed, Broke      │                                      │
+       │ └──────────────────── Resume (refused as unknown) ────────────┘
+       │                        │ Broke (no attempt left)
+       │                        └──────────────────────────▶ FAILED ───┐
+       │                         Cancel (queued or running) ▶ CANCELLED ┤
+       └───────────────────────────── Retry ───────────────────────────┘
 """
 
 from __future__ import annotations
@@ -36,6 +38,13 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         return self not in (Status.QUEUED, Status.RUNNING)
+
+
+class Purpose(StrEnum):
+    """What a run is for: to let a version in, or to look at one again. Only an intake publishes."""
+
+    INTAKE = "intake"
+    RESCAN = "rescan"
 
 
 class StepStatus(StrEnum):
@@ -128,7 +137,7 @@ class Passed(AttemptSignal):
 
 @dataclass(frozen=True, kw_only=True)
 class Refused(AttemptSignal):
-    """The stage says no to the model. Final."""
+    """The stage says no to the model. Final, unless it is `UNKNOWN` that people may look into."""
 
     code: str
     detail: str = ""
@@ -155,7 +164,15 @@ class Retry:
     stage: str | None = None
 
 
-Signal = Claimed | Passed | Refused | Broke | Cancel | Retry
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """A reviewer has waived what the run was refused for as unknown: the step that refused looks again."""
+
+
+Signal = Claimed | Passed | Refused | Broke | Cancel | Retry | Resume
+
+UNKNOWN = "unknown_content"
+"""The code of a refusal that a reviewer may waive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,10 +233,9 @@ def advance(run: Run, signal: Signal) -> tuple[Run, tuple[Effect, ...]]:
         case Status.QUEUED | Status.RUNNING, Cancel():
             return run._to(Status.CANCELLED, StepStatus.SKIPPED, StepStatus.SKIPPED, "cancelled"), ()
         case Status.FAILED | Status.CANCELLED, Retry(stage=stage):
-            position = _retry_position(run, stage)
-            again = run._to(Status.QUEUED, run.step.status)
-            reset = tuple(replace(step, status=StepStatus.PENDING, final_attempt=0) for step in again.plan[position:])
-            return _queue(replace(again, plan=again.plan[:position] + reset), position=position)
+            return _again(run, position=_retry_position(run, stage))
+        case Status.REJECTED, Resume() if run.code == UNKNOWN:
+            return _again(run, position=run.position)
         case (Status.RUNNING, Claimed()) | (_, Passed() | Refused() | Broke() | Claimed()):
             raise Stale(
                 "stale_attempt", f"{signal.stage} attempt {signal.attempt} cannot report: the run is {run.status}"
@@ -243,6 +259,13 @@ def _queue(run: Run, *, position: int, delay: float = 0.0) -> tuple[Run, tuple[E
     plan = (*run.plan[:position], step, *run.plan[position + 1 :])
     ring = Ring(stage=step.stage, queue=step.queue, attempt=attempt, delay=delay)
     return replace(run, plan=plan, position=position), (ring,)
+
+
+def _again(run: Run, *, position: int) -> tuple[Run, tuple[Effect, ...]]:
+    """Take up a run that was over at the step at `position`, with a whole set of attempts for it and all behind it."""
+    again = run._to(Status.QUEUED, run.step.status)
+    reset = tuple(replace(step, status=StepStatus.PENDING, final_attempt=0) for step in again.plan[position:])
+    return _queue(replace(again, plan=again.plan[:position] + reset), position=position)
 
 
 def _retry_position(run: Run, stage: str | None) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
 from pipeline.run import Step
+from registry.waivers import Waiver
 
 Json = Any
 """Whatever `json.dumps` takes."""
@@ -182,6 +183,8 @@ class Context(Protocol):
 
     @property
     def publisher(self) -> Publisher: ...
+    @property
+    def reviews(self) -> Reviews: ...
 
     def fetch(self, file: File) -> Path:
         """A local, digest-checked copy of a file that an earlier step made."""
@@ -189,6 +192,18 @@ class Context(Protocol):
 
     def log(self, text: str) -> None:
         """One line for the people who watch this step."""
+        ...
+
+
+class Reviews(Protocol):
+    """What reviewers have decided about files, as of now. Files go by their hex SHA-256."""
+
+    def waivers(self, sha256: Collection[str]) -> Sequence[Waiver]:
+        """Those for these files that count now."""
+        ...
+
+    def condemned(self, sha256: Collection[str]) -> Mapping[str, str]:
+        """Which of these files must never pass again, and why."""
         ...
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Row, Select, case, delete, func, insert, literal, select,
 from sqlalchemy.orm import Session
 
 from pipeline.errors import NotFound
-from pipeline.run import Run, Status, Step, StepStatus
+from pipeline.run import Purpose, Run, Status, Step, StepStatus
 from pipeline.tables import events, logs, outbox, runs, steps
 from registry.store import Viewer
 from registry.tables import models, versions
@@ -49,12 +49,13 @@ class Event:
     at: datetime
 
 
-def create(session: Session, run: Run, *, version_id: UUID, owner_id: UUID) -> None:
+def create(session: Session, run: Run, *, version_id: UUID, owner_id: UUID, purpose: Purpose = Purpose.INTAKE) -> None:
     session.execute(
         insert(runs).values(
             id=run.id,
             version_id=version_id,
             owner_id=owner_id,
+            purpose=purpose,
             status=run.status,
             position=run.position,
             version=run.version,
@@ -121,7 +122,7 @@ def save(
         "finished_at": _NOW if after.status.terminal else None,
     }
     if after.status is Status.QUEUED:
-        values |= {"rung_at": _NOW, "rings": 0}
+        values |= {"rung_at": _NOW, "rings": 0, "cleaned_at": None}
     session.execute(
         update(runs).where(runs.c.id == after.id, runs.c.version == before.version).values(values).returning(runs.c.id)
     ).one()
@@ -245,6 +246,19 @@ def version_of(session: Session, run_id: UUID) -> UUID:
     return version_id
 
 
+def purpose_of(session: Session, run_id: UUID) -> Purpose:
+    return Purpose(session.execute(select(runs.c.purpose).where(runs.c.id == run_id)).scalar_one())
+
+
+def cleaned(session: Session, run_id: UUID) -> bool:
+    """Whether what the run had in staging has been removed."""
+    return session.execute(select(runs.c.cleaned_at).where(runs.c.id == run_id)).scalar_one() is not None
+
+
+def note_cleaned(session: Session, run_id: UUID) -> None:
+    session.execute(update(runs).where(runs.c.id == run_id).values(cleaned_at=_NOW))
+
+
 def label(session: Session, run_id: UUID) -> str:
     """`model@version`, for people who watch queues."""
     row = session.execute(
@@ -281,6 +295,7 @@ def find_many(
     status: str | None = None,
     model: str | None = None,
     version_id: UUID | None = None,
+    purpose: Purpose | None = None,
     before: tuple[datetime, UUID] | None = None,
     limit: int = 20,
 ) -> list[Row[Any]]:
@@ -292,6 +307,8 @@ def find_many(
         query = query.where(models.c.name == model)
     if version_id is not None:
         query = query.where(runs.c.version_id == version_id)
+    if purpose is not None:
+        query = query.where(runs.c.purpose == purpose)
     if before is not None:
         query = query.where(tuple_(runs.c.created_at, runs.c.id) < before)
     return list(session.execute(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit)))
@@ -325,10 +342,9 @@ def expired(session: Session, retention: float, limit: int) -> list[UUID]:
     return list(
         session.execute(
             select(runs.c.id)
-            .join(versions, versions.c.id == runs.c.version_id)
             .where(
                 runs.c.status.in_([Status.FAILED, Status.CANCELLED]),
-                versions.c.original_key.is_(None),
+                runs.c.cleaned_at.is_(None),
                 over,
                 ~in_outbox,
             )

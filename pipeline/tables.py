@@ -19,13 +19,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
-from pipeline.run import Status, StepStatus
+from pipeline.run import Purpose, Status, StepStatus
 from shared.db import metadata
 
 Moment = DateTime(timezone=True)
 
 
-def _one_of(column: str, values: type[Status | StepStatus]) -> CheckConstraint:
+def _one_of(column: str, values: type[Purpose | Status | StepStatus]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({', '.join(repr(v.value) for v in values)})", name=column)
 
 
@@ -35,6 +35,7 @@ runs = Table(
     Column("id", Uuid, primary_key=True),
     Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("owner_id", ForeignKey("users.id"), nullable=False),
+    Column("purpose", Text, nullable=False, server_default="intake"),
     Column("status", Text, nullable=False),
     Column("position", Integer, nullable=False),
     Column("version", Integer, nullable=False),
@@ -47,7 +48,9 @@ runs = Table(
     Column("created_at", Moment, nullable=False, server_default=func.now()),
     Column("updated_at", Moment, nullable=False, server_default=func.now()),
     Column("finished_at", Moment),
+    Column("cleaned_at", Moment, comment="when what it had in staging was removed"),
     _one_of("status", Status),
+    _one_of("purpose", Purpose),
     CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="only_running_is_leased"),
     CheckConstraint("(status IN ('queued', 'running')) = (finished_at IS NULL)", name="terminal_is_finished"),
     Index("ix_runs_owner_id_created_at", "owner_id", "created_at", "id"),

@@ -16,3 +16,11 @@ class Missing(RegistryError):
 
 class Taken(RegistryError):
     """It exists already."""
+
+
+class Denied(RegistryError):
+    """The asker has the right, but not about this: nobody judges their own."""
+
+
+class NotWaivable(RegistryError):
+    """What stops the file is nothing that a reviewer may set aside."""

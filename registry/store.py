@@ -149,11 +149,6 @@ def publish(session: Session, version_id: UUID, published: Iterable[Artifact]) -
     )
 
 
-def judge(session: Session, version_id: UUID, verdict: str) -> None:
-    """Remember what the scan said: `clean`, `malicious` or `unknown`."""
-    session.execute(update(versions).where(versions.c.id == version_id).values(verdict=verdict))
-
-
 def keep_original(session: Session, version_id: UUID, key: str, side_files: Mapping[str, Any]) -> None:
     """Remember where the uploaded bytes rest in quarantine storage."""
     session.execute(

@@ -1,4 +1,4 @@
-"""Tables of what has been let in, and of who may do what. Only `registry.store` and `registry.people` look at them."""
+"""Tables of what has been let in, and of who may do and did what. Only the registry's own modules and the stores see them."""
 
 from __future__ import annotations
 
@@ -96,6 +96,8 @@ versions = Table(
     Column("staging_key", Text, nullable=False),
     Column("original_key", Text, comment="where the uploaded bytes rest in quarantine storage"),
     Column("verdict", Text, nullable=False, server_default="pending"),
+    Column("ruleset", Text, comment="the rules that the verdict was reached by"),
+    Column("waived_until", Moment, comment="when the first waiver ends that the verdict leans on"),
     Column("status", Text, nullable=False, server_default="testing"),
     Column("uploaded_by", ForeignKey("users.id"), nullable=False),
     Column("published_at", Moment),
@@ -104,6 +106,8 @@ versions = Table(
     UniqueConstraint("model_id", "ordinal"),
     CheckConstraint("verdict IN ('pending', 'clean', 'malicious', 'unknown')", name="verdict"),
     CheckConstraint("status IN ('training', 'testing', 'approved', 'deprecated', 'archived')", name="status"),
+    Index("ix_versions_sha256", "sha256"),
+    Index("ix_versions_quarantine", "created_at", "id", postgresql_where=text("verdict IN ('unknown', 'malicious')")),
 )
 
 artifacts = Table(
@@ -120,4 +124,43 @@ artifacts = Table(
     Column("meta", JSONB, nullable=False, server_default="{}"),
     _created(),
     UniqueConstraint("version_id", "name"),
+)
+
+waivers = Table(
+    "waivers",
+    metadata,
+    _id(),
+    Column("sha256", Text, nullable=False, comment="of the one file that it is for"),
+    Column("rule", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("version_id", ForeignKey("versions.id", ondelete="SET NULL"), comment="where it was asked for"),
+    Column("granted_by", ForeignKey("users.id"), nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    Column("revoked_at", Moment),
+    _created(),
+    Index("ix_waivers_sha256_rule", "sha256", "rule"),
+)
+
+condemned = Table(
+    "condemned",
+    metadata,
+    Column("sha256", Text, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("condemned_by", ForeignKey("users.id"), nullable=False),
+    _created(),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False, comment="1, 2, 3, … without gaps"),
+    Column("at", Moment, nullable=False),
+    Column("actor_id", Uuid, comment="null: Slipway itself"),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB, nullable=False),
+    Column("previous", Text, nullable=False, comment="hash of the entry before"),
+    Column("hash", Text, nullable=False, unique=True, comment="hex SHA-256 of previous and this entry"),
+    Index("ix_audit_subject_id", "subject", "id"),
 )

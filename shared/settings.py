@@ -58,6 +58,12 @@ class Settings(DatabaseSettings):
     sweep_interval: float = 3.0
     ring_again: float = Field(default=30.0, description="first pause before a queued attempt is rung again; doubles")
     benchmark_timeout: int = 300
+    second_opinions: tuple[str, ...] = Field(
+        default=(), description="functions (package.module:function) that may add findings to a scan's"
+    )
+    rescan_interval: float = Field(
+        default=86400.0, ge=0, description="pause between looks for verdicts that are out of date; 0: never"
+    )
     benchmark_rounds: int = 15
 
     flower_port: int = 5555

@@ -102,6 +102,7 @@ def submit(begin: Begin, owner: UUID) -> Callable[..., UUID]:
         key: str | None = None,
         sha256: str = "0" * 64,
         config: dict[str, object] | None = None,
+        format_: str = "onnx",
     ) -> UUID:
         names = stages or ("scan", "promote")
         steps = plan or [Step(stage=name, queue="cpu", max_attempts=3, time_limit=60) for name in names]
@@ -110,7 +111,7 @@ def submit(begin: Begin, owner: UUID) -> Callable[..., UUID]:
             model=model or f"m-{uuid4().hex[:8]}",
             version=None,
             bump="minor",
-            format="onnx",
+            format=format_,
             servable=True,
             filename="model.onnx",
             size=3,

@@ -16,6 +16,7 @@ from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from pipeline.formats import PRELOAD
+from pipeline.opinions import check
 from pipeline.sandbox import Zygote
 from pipeline.stage import Stage, discover
 from shared import observe
@@ -53,7 +54,13 @@ def _worker(app: Celery, settings: Settings, stages: tuple[Stage, ...], name: st
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # SIGTERM lets the step under way end (Celery's soft shutdown)
     app.conf.worker_pool_start_method = pool.start_method
     _forget_dead_scratch()
-    zygote = Zygote(preload=PRELOAD, prefixes=("pipeline.", *(f"{package}." for package in settings.stage_packages)))
+    opinions = check(settings.second_opinions)
+    prefixes = (
+        "pipeline.",
+        *(f"{package}." for package in settings.stage_packages),
+        *(f"{module}." for module in opinions),
+    )
+    zygote = Zygote(preload=(*PRELOAD, *opinions), prefixes=prefixes)
     made: dict[str, Tools] = {}
 
     @worker_process_init.connect(weak=False)
@@ -113,7 +120,11 @@ def _tools(settings: Settings, pool: str, zygote: Zygote) -> Tools:
         scanner=ClamdScanner(Clamd(settings.clamd_url)) if settings.clamd_url else None,
         scratch=scratch,
         lease=settings.lease,
-        options={"benchmark_timeout": settings.benchmark_timeout, "benchmark_rounds": settings.benchmark_rounds},
+        options={
+            "benchmark_timeout": settings.benchmark_timeout,
+            "benchmark_rounds": settings.benchmark_rounds,
+            "second_opinions": settings.second_opinions,
+        },
         worker=f"{pool}@{socket.gethostname()}:{os.getpid()}",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,10 @@ from pipeline import store
 from pipeline.errors import Unavailable
 from pipeline.sandbox import discard, safe_file
 from pipeline.stage import Child, File, Json, Limits, Made, Passage, Sandbox, SandboxSession, Scanner, Stage, Upload
+from registry import reviews
 from registry import store as registry
+from registry.waivers import Waiver
+from shared.db import Begin
 from shared.storage import CHUNK, Bucket
 from workers.lease import Lease
 
@@ -64,6 +67,7 @@ class Workshop:
         }
         self.options: Mapping[str, Json] = tools.options
         self.publisher = Publishing(tools.staging, tools.registry)
+        self.reviews = Decided(tools.begin)
 
     def __enter__(self) -> Self:
         return self
@@ -75,9 +79,8 @@ class Workshop:
 
     @cached_property
     def model(self) -> Path:
-        return self._local(
-            "model" + "".join(Path(self._row.filename).suffixes[-1:]), self._row.staging_key, self._row.sha256
-        )
+        name = "model" + "".join(Path(self._row.filename).suffixes[-1:])
+        return self._local(name, self._row.original_key or self._row.staging_key, self._row.sha256)
 
     @cached_property
     def side_files(self) -> Mapping[str, Path]:
@@ -136,7 +139,9 @@ class Workshop:
         inputs.mkdir(exist_ok=True)
         path = inputs / name
         if not path.exists():
-            found = self._tools.staging.download(key, path)
+            # A run that is taken up again after its end finds what was uploaded in quarantine storage.
+            kept = key.startswith(f"{self._row.id}/")
+            found = (self._tools.quarantine if kept else self._tools.staging).download(key, path)
             if found != sha256:
                 path.unlink()
                 raise Unavailable("digest_mismatch", f"Storage returned {found} for {name}, recorded was {sha256}.")
@@ -145,6 +150,21 @@ class Workshop:
     def _check(self) -> None:
         if self._lease.lost:
             raise Abandoned(self._lease.lost)
+
+
+class Decided:
+    """The reviewers' decisions, read when asked for: one may be made while a step works."""
+
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
+
+    def waivers(self, sha256: Collection[str]) -> Sequence[Waiver]:
+        with self._begin() as session:
+            return reviews.in_force(session, sha256)
+
+    def condemned(self, sha256: Collection[str]) -> Mapping[str, str]:
+        with self._begin() as session:
+            return {digest: row.reason for digest, row in reviews.condemnations(session, sha256).items()}
 
 
 class LeasedSandbox:

@@ -45,7 +45,8 @@ def examine(
 
     Into the folder `unpack_to`, if given, goes the content of every packed archive member, for an antivirus to see.
 
-    Returns `{verdict: clean | malicious | unknown, findings: […], left_out: n, bytes: {reader: n}, ruleset}`.
+    Returns `{verdict: clean | malicious | unknown, findings: […], stops: {rule: severity}, left_out: n,
+    bytes: {reader: n}, ruleset}`; `stops` has every rule that keeps the file from passing, also where findings are left out.
     """
     readers, layouts = discover()
     inspection = Inspection(

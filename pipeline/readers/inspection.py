@@ -127,6 +127,7 @@ class Inspection:
     _unpacked: int = 0
     _depth: int = 0
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
+    _stops: dict[str, Severity] = field(default_factory=dict)
     _worst: Severity = Severity.INFO
     _left_out: int = 0
     _started: float = field(default_factory=time.monotonic)
@@ -136,6 +137,8 @@ class Inspection:
     ) -> None:
         """Write a finding down. The same rule in the same place is written a few times only; none is forgotten."""
         self._worst = max(self._worst, severity)
+        if severity >= Severity.UNKNOWN:
+            self._stops[rule] = max(self._stops.get(rule, severity), severity)
         times = self._seen[(rule, path)] = self._seen.get((rule, path), 0) + 1
         if len(self.findings) >= self.limits.findings:
             lightest = min(self.findings, key=lambda finding: finding.severity)
@@ -229,6 +232,7 @@ class Inspection:
         return {
             "verdict": self.verdict,
             "findings": [finding.as_json() for finding in findings],
+            "stops": {rule: severity.name.lower() for rule, severity in sorted(self._stops.items())},
             "left_out": self._left_out,
             "bytes": dict(sorted(self.understood.items())),
         }

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pipeline import formats
 from pipeline.errors import Rejected
+from pipeline.reading import read
 from pipeline.stage import Context, File, Json, Passage, Report, Stage
 
 PUBLISHED_ROLES = ("canonical", "variant", "sample")
@@ -61,22 +62,69 @@ GATES = (
 
 
 def run(ctx: Context) -> Report:
-    """Raises `Rejected("gate_failed")` with the list of what is missing."""
+    """Raises `Rejected`: `gate_failed` with the list of what is missing, `converted_unclean` for what our converter wrote."""
     servable = formats.find(ctx.upload.format).servable
     gates = [_judge(gate, ctx.earlier) for gate in GATES if servable or not gate.servable_only]
-    for gate in gates:
-        ctx.log(f"gate {gate['gate']}: {'passed' if gate['passed'] else gate['reason']}")
-    missing = [f"{gate['gate']}: {gate['reason']}" for gate in gates if not gate["passed"]]
-    if missing:
-        raise Rejected(
-            "gate_failed", f"Not promoted; missing evidence: {'; '.join(missing)}.", gates=gates, missing=missing
-        )
+    gates.append(_reviewers_agree(ctx))
+    _pass(ctx, "gate_failed", gates)
+    gates.append(_outputs_clean(ctx))
+    _pass(ctx, "converted_unclean", gates)
 
     published = [_entry(file, ctx.publisher.publish(file)) for file in _publishable(ctx.earlier)]
     manifest = ctx.publisher.write("manifest.json", _manifest(ctx, gates, published), "application/json")
     published.append(_entry(manifest, manifest.key))
     ctx.log(f"published {len(published)} files, manifest sha256 {manifest.sha256}")
     return Report(facts={"published": published, "manifest": {"sha256": manifest.sha256}, "gates": gates})
+
+
+def _pass(ctx: Context, code: str, gates: list[dict[str, Json]]) -> None:
+    """Raises `Rejected(code)` where one of the gates is shut."""
+    missing = [f"{gate['gate']}: {gate['reason']}" for gate in gates if not gate["passed"]]
+    for each in missing or [f"gates passed so far: {', '.join(gate['gate'] for gate in gates)}"]:
+        ctx.log(each)
+    if missing:
+        raise Rejected(code, f"Not promoted; missing evidence: {'; '.join(missing)}.", gates=gates, missing=missing)
+
+
+def _reviewers_agree(ctx: Context) -> dict[str, Json]:
+    """What reviewers decided while the run went on counts too: a condemned file, a waiver that is over."""
+    facts = ctx.earlier["scan"].facts if "scan" in ctx.earlier else {}
+    files = {ctx.upload.sha256, *(file["sha256"] for file in facts.get("files", ()))}
+    counting = {(waiver.sha256, waiver.rule) for waiver in ctx.reviews.waivers(files)}
+    waived = {(stop["sha256"], stop["rule"]) for stop in facts.get("stops", ()) if stop["waived"]}
+    over = sorted(rule for _, rule in waived - counting)
+    reason = "; ".join(
+        [
+            *(f"condemned: {why}" for why in ctx.reviews.condemned(files).values()),
+            *(f"the waiver of {rule} counts no longer" for rule in over),
+        ]
+    )
+    return {"gate": "reviewers_agree", "passed": not reason, "reason": reason or None}
+
+
+def _outputs_clean(ctx: Context) -> dict[str, Json]:
+    """Read every file that is about to be published as if a stranger had sent it. `evidence`: what each was found to be."""
+    evidence = []
+    for file in _publishable(ctx.earlier):
+        answer = read(ctx, file.name, ctx.fetch(file))
+        evidence.append(
+            {
+                "name": variant_name(file),
+                "sha256": file.sha256,
+                **{key: answer[key] for key in ("verdict", "findings", "bytes", "ruleset")},
+            }
+        )
+    unclean = [
+        f"{each['name']} is {each['verdict']} ({', '.join(finding['rule'] for finding in each['findings'])})"
+        for each in evidence
+        if each["verdict"] != "clean"
+    ]
+    return {
+        "gate": "outputs_clean",
+        "passed": not unclean,
+        "reason": "; ".join(unclean) or None,
+        "evidence": evidence,
+    }
 
 
 def variant_name(file: File) -> str:

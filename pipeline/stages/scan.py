@@ -1,94 +1,152 @@
 """Refuse an upload that is hostile, or that nobody understands. Antivirus over every file, then our readers by content.
 
-"Could not look" is never "clean": what a reader did not understand, or did not live to say, is `unknown_content`.
+"Could not look" is never "clean": what a reader did not understand, or did not live to say, is `unknown_content`. What
+a reviewer has waived for exactly this file stays in the report, marked, and stops it no longer.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline import readers
 from pipeline.errors import Rejected
+from pipeline.reading import SEVERITIES, VERDICTS, finding, opinion, opinion_name, read, stops_of
+from pipeline.run import UNKNOWN
 from pipeline.sandbox import safe_file
 from pipeline.stage import Context, Limits, Report, Stage, Upload
+from registry.waivers import Judgement, Stop, judge
 
-_VERDICTS = ("clean", "unknown", "malicious")
-_SEVERITIES = ("info", "warning", "unknown", "malicious")
-_LONGEST_TEXT = 2000
-_MOST_FINDINGS = 200
 _MEMBER = re.compile(r"member-\d{6}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """One uploaded file: how it is called in findings, where it lies, its digest."""
+
+    name: str
+    path: Path
+    sha256: str
+
+
+@dataclass(kw_only=True)
+class _Notes:
+    """What has been seen so far."""
+
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    stops: dict[tuple[str, str], str] = field(default_factory=dict)
+    understood: dict[str, int] = field(default_factory=dict)
+
+    def add(self, file: _File, findings: Sequence[Mapping[str, Any]], stops: Mapping[str, str] | None = None) -> None:
+        """`stops` where more rules stopped the file than are among the findings."""
+        self.findings += [{**each, "sha256": file.sha256} for each in findings]
+        for rule, severity in (stops_of(findings) if stops is None else stops).items():
+            before = self.stops.get((file.sha256, rule), "clean")
+            self.stops[file.sha256, rule] = max(before, severity, key=VERDICTS.index)
+
+    def judged(self, ctx: Context) -> Judgement:
+        stops = [Stop(sha256=sha256, rule=rule, severity=severity) for (sha256, rule), severity in self.stops.items()]  # type: ignore[arg-type] # clean is no stop
+        return judge(stops, ctx.reviews.waivers({stop.sha256 for stop in stops}) if stops else ())
+
+
 def run(ctx: Context) -> Report:
-    # Pairs and no mapping: a side file that is called like the model must not take its place.
+    # A list and no mapping: a side file that is called like the model must not take its place.
+    model = _File(name=ctx.upload.filename, path=ctx.model, sha256=ctx.upload.sha256)
     files = [
-        (ctx.upload.filename, ctx.model),
-        *((f"{role}{path.suffix}", path) for role, path in ctx.side_files.items()),
+        model,
+        *(_File(name=f"{role}{path.suffix}", path=path, sha256=_sha256(path)) for role, path in ctx.side_files.items()),
     ]
-    findings: list[dict[str, Any]] = []
-    antivirus = _ask_antivirus(ctx, files, findings)
-    verdict, readers, ruleset = "clean", dict[str, int](), ""
-    for name, path in files:
-        answer = _read(ctx, name, path)
-        if path == ctx.model:
-            answer["findings"] += _check_format(ctx.upload, answer)
-        findings += answer["findings"]
-        verdict = max(verdict, answer["verdict"], key=_VERDICTS.index)
-        ruleset = answer["ruleset"] or ruleset
+    notes = _Notes()
+    antivirus = _ask_antivirus(ctx, files, notes)
+    content: dict[str, Any] = {}
+    for file in files:
+        answer = read(ctx, file.name, file.path, unpack_to=ctx.scratch if file is model else None)
+        content = answer if file is model else content
+        notes.add(file, answer["findings"], answer["stops"])
         for reader, count in answer["bytes"].items():
-            readers[reader] = readers.get(reader, 0) + count
-        ctx.log(f"Read {name}: {answer['verdict']}, {len(answer['findings'])} findings.")
-    _ask_about_members(ctx, findings)
-    for finding in findings:
-        if finding["severity"] in _VERDICTS:
-            verdict = max(verdict, finding["severity"], key=_VERDICTS.index)
-    findings.sort(key=lambda finding: -_SEVERITIES.index(finding["severity"]))
-    facts = {
-        "verdict": verdict,
-        "findings": findings,
-        "antivirus": antivirus,
-        "readers": readers,
-        "ruleset": ruleset,
-    }
-    if verdict == "malicious":
-        raise Rejected("malicious", f"The upload is hostile: {findings[0]['message']}", **facts)
-    if verdict == "unknown":
+            notes.understood[reader] = notes.understood.get(reader, 0) + count
+        ctx.log(f"Read {file.name}: {answer['verdict']}, {len(answer['findings'])} findings.")
+    _ask_about_members(ctx, model, notes)
+    _ask_others(ctx, model, notes)
+    judgement = notes.judged(ctx)
+    if all(stop.sha256 != model.sha256 for stop in judgement.remaining):
+        notes.add(model, _check_format(ctx.upload, content))
+        judgement = notes.judged(ctx)
+    facts = _facts(ctx, files, notes, judgement, antivirus)
+    reasons = ctx.reviews.condemned({file.sha256 for file in files})
+    if reasons:
+        facts["verdict"] = "malicious"
+        raise Rejected("condemned", f"A reviewer has condemned this file: {next(iter(reasons.values()))}", **facts)
+    if judgement.verdict == "malicious":
+        raise Rejected("malicious", f"The upload is hostile: {facts['findings'][0]['message']}", **facts)
+    if judgement.verdict == "unknown":
         raise Rejected(
-            "unknown_content",
-            f"Part of the upload is not understood, so it is refused: {findings[0]['message']}",
+            UNKNOWN,
+            f"Part of the upload is not understood, so it is refused: {facts['findings'][0]['message']}",
             **facts,
         )
     return Report(facts=facts)
 
 
-def _ask_antivirus(
-    ctx: Context, files: Sequence[tuple[str, Path]], findings: list[dict[str, Any]]
-) -> dict[str, Any] | None:
+def ruleset(ours: str, options: Mapping[str, Any]) -> str:
+    """The readers' rules and the second opinions that are asked: what a verdict was reached by."""
+    return " ".join([ours, *(f"+{opinion_name(function)}" for function in options.get("second_opinions", ()))])
+
+
+def _facts(
+    ctx: Context, files: Sequence[_File], notes: _Notes, judgement: Judgement, antivirus: dict[str, Any] | None
+) -> dict[str, Any]:
+    waived = {(waiver.sha256, waiver.rule): str(waiver.id) for waiver in judgement.leaning_on}
+    open_stops = {(stop.sha256, stop.rule) for stop in judgement.remaining}
+    for each in notes.findings:
+        where = (each["sha256"], each["rule"])
+        if where in waived and where not in open_stops and each["severity"] == "unknown":
+            each["waived"] = waived[where]
+    notes.findings.sort(key=lambda each: ("waived" in each, -SEVERITIES.index(each["severity"])))
+    if judgement.leaning_on:
+        ctx.log(f"Waived by reviewers: {', '.join(sorted(waiver.rule for waiver in judgement.leaning_on))}.")
+    return {
+        "verdict": judgement.verdict,
+        "findings": notes.findings,
+        "stops": [
+            {"sha256": sha256, "rule": rule, "severity": severity, "waived": waived.get((sha256, rule))}
+            for (sha256, rule), severity in notes.stops.items()
+        ],
+        "waived_until": None if judgement.until is None else judgement.until.isoformat(),
+        "files": [{"name": file.name, "sha256": file.sha256} for file in files],
+        "antivirus": antivirus,
+        "readers": notes.understood,
+        "ruleset": ruleset(readers.ruleset(), ctx.options),
+    }
+
+
+def _ask_antivirus(ctx: Context, files: Sequence[_File], notes: _Notes) -> dict[str, Any] | None:
     """Show every file to the daemon; None where there is no daemon."""
     if ctx.scanner is None:
         ctx.log("No antivirus daemon: only our own readers look at this upload.")
-        findings.append(
-            _finding(
-                "antivirus.absent",
-                "info",
-                ctx.upload.filename,
-                "Antivirus not available: no daemon has looked at this upload.",
-                "Start clamd and set CLAMD_URL; production refuses to run without it.",
-            )
+        absent = finding(
+            "antivirus.absent",
+            "info",
+            ctx.upload.filename,
+            "Antivirus not available: no daemon has looked at this upload.",
+            "Start clamd and set CLAMD_URL; production refuses to run without it.",
         )
+        notes.add(files[0], [absent])
         return None
     engine, complete = "", True
-    for name, path in files:
-        look = ctx.scanner.scan(path)
+    for file in files:
+        look = ctx.scanner.scan(file.path)
         engine, complete = look.engine, complete and look.complete
-        _judge_look(look.threat, look.complete, name, findings)
+        notes.add(file, _look(look.threat, look.complete, file.name))
     ctx.log(f"{engine} looked at {len(files)} files.")
     return {"engine": engine, "complete": complete}
 
 
-def _ask_about_members(ctx: Context, findings: list[dict[str, Any]]) -> None:
+def _ask_about_members(ctx: Context, model: _File, notes: _Notes) -> None:
     """Show the daemon what our reader unpacked: it does not look into every kind of archive itself."""
     if ctx.scanner is None:
         return
@@ -96,42 +154,51 @@ def _ask_about_members(ctx: Context, findings: list[dict[str, Any]]) -> None:
     for name in names:
         path = safe_file(ctx.scratch, name, max_size=Limits().file_size)
         look = ctx.scanner.scan(path)
-        _judge_look(look.threat, look.complete, f"{ctx.upload.filename}!{name}", findings)
+        notes.add(model, _look(look.threat, look.complete, f"{ctx.upload.filename}!{name}"))
 
 
-def _judge_look(threat: str | None, complete: bool, name: str, findings: list[dict[str, Any]]) -> None:
+def _ask_others(ctx: Context, model: _File, notes: _Notes) -> None:
+    """Second opinions can add to what was found, and take nothing away."""
+    for function in ctx.options.get("second_opinions", ()):
+        added = opinion(ctx, function, model.name, model.path)
+        notes.add(model, added)
+        ctx.log(f"{opinion_name(function)} adds {len(added)} findings.")
+
+
+def _look(threat: str | None, complete: bool, name: str) -> list[dict[str, Any]]:
     if threat is not None:
-        findings.append(
-            _finding(
+        return [
+            finding(
                 "antivirus.threat",
                 "malicious",
                 name,
                 f"The antivirus recognised {threat[:200]}.",
                 "Do not open this file anywhere; find out where it came from.",
             )
-        )
-    elif not complete:
-        findings.append(
-            _finding(
+        ]
+    if not complete:
+        return [
+            finding(
                 "antivirus.incomplete",
                 "unknown",
                 name,
                 "The antivirus stopped at one of its limits and did not see every byte.",
                 "Raise the daemon's MaxScanSize, MaxFileSize and StreamMaxLength, then retry the run.",
             )
-        )
+        ]
+    return []
 
 
-def _check_format(upload: Upload, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _check_format(upload: Upload, content: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Where a reader bears the name of the declared format, it must have been the one that understood the file.
 
     Else a loader would see something else in the bytes than we judged.
     """
-    known = {part.split("/")[0] for part in answer["ruleset"].split()}
-    if answer["verdict"] != "clean" or upload.format not in known or upload.format in answer["bytes"]:
+    known = {part.split("/")[0] for part in content["ruleset"].split()}
+    if upload.format not in known or upload.format in content["bytes"]:
         return []
     return [
-        _finding(
+        finding(
             "content.mismatch",
             "unknown",
             upload.filename,
@@ -141,57 +208,9 @@ def _check_format(upload: Upload, answer: Mapping[str, Any]) -> list[dict[str, A
     ]
 
 
-def _finding(rule: str, severity: str, path: str, message: str, advice: str) -> dict[str, Any]:
-    return {"rule": rule, "severity": severity, "path": path, "offset": None, "message": message, "advice": advice}
-
-
-def _read(ctx: Context, name: str, path: Path) -> dict[str, Any]:
-    """One file's answer from the readers, each file in a child of its own; a child that died or babbled is a finding."""
-    unpack_to = str(ctx.scratch) if path == ctx.model else None
-    try:
-        with ctx.sandbox.open(read=[path], scratch=ctx.scratch, limits=Limits()) as child:
-            answer = child.call("pipeline.readers:examine", path=str(path), filename=name, unpack_to=unpack_to)
-        if _well_formed(answer):
-            return dict(answer)
-        code, reason = "answer_invalid", "its answer makes no sense, so the file may have taken it over."
-    except Rejected as stop:
-        code, reason = stop.code, stop.message
-    finding = _finding(
-        f"reader.{code}",
-        "unknown",
-        name,
-        f"The reader did not survive the file: {reason[:_LONGEST_TEXT]}",
-        "Export the model again with a current version of its framework, or have a reviewer look at the file.",
-    )
-    return {"verdict": "unknown", "findings": [finding], "bytes": {}, "ruleset": ""}
-
-
-def _well_formed(answer: Any) -> bool:
-    """The child has touched hostile bytes: believe only an answer of exactly the promised shape."""
-    return (
-        isinstance(answer, dict)
-        and answer.get("verdict") in _VERDICTS
-        and _is_text(answer.get("ruleset"))
-        and isinstance(answer.get("bytes"), dict)
-        and all(_is_text(key) and type(count) is int and count >= 0 for key, count in answer["bytes"].items())
-        and isinstance(answer.get("findings"), list)
-        and len(answer["findings"]) <= _MOST_FINDINGS
-        and all(_well_formed_finding(finding) for finding in answer["findings"])
-    )
-
-
-def _well_formed_finding(finding: Any) -> bool:
-    return (
-        isinstance(finding, dict)
-        and set(finding) == {"rule", "severity", "path", "offset", "message", "advice"}
-        and finding["severity"] in _SEVERITIES
-        and (finding["offset"] is None or type(finding["offset"]) is int)
-        and all(_is_text(finding[name]) for name in ("rule", "path", "message", "advice"))
-    )
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_TEXT and value.isprintable()
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 STAGE = Stage(name="scan", run=run, queue="scan", max_attempts=8, time_limit=1800)

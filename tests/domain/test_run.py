@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipeline.errors import IllegalTransition, Stale
 from pipeline.run import (
     BACKOFF_CAP,
+    UNKNOWN,
     Broke,
     Cancel,
     Claimed,
@@ -19,6 +20,7 @@ from pipeline.run import (
     Passed,
     Publish,
     Refused,
+    Resume,
     Retry,
     Ring,
     Run,
@@ -154,6 +156,35 @@ def test_a_retry_may_go_back_but_not_ahead() -> None:
             advance(run, Retry(stage=stage))
 
 
+def test_a_resumed_run_looks_again_with_a_new_attempt_and_goes_on_behind_it() -> None:
+    run = begun("scan", "validate", max_attempts=1)
+    run, _ = advance(run, Claimed(**of(run)))
+    zombie = of(run)
+    run, _ = advance(run, Refused(**zombie, code=UNKNOWN, detail="os.path.join"))
+    run, effects = advance(run, Resume())
+    assert effects == (Ring(stage="scan", queue="cpu", attempt=2),)
+    assert (run.status, run.code, run.detail) == (Status.QUEUED, None, None)
+    assert [step.status for step in run.plan] == [StepStatus.QUEUED, StepStatus.PENDING]
+    with pytest.raises(Stale):
+        advance(run, Passed(**zombie))
+    run, _ = advance(run, Claimed(**of(run)))
+    run, effects = advance(run, Passed(**of(run)))
+    assert effects == (Ring(stage="validate", queue="cpu", attempt=1),)
+
+
+def test_only_a_refusal_of_the_unknown_can_be_resumed() -> None:
+    run = begun("scan")
+    with pytest.raises(IllegalTransition):
+        advance(run, Resume())
+    run, _ = advance(run, Claimed(**of(run)))
+    refused, _ = advance(run, Refused(**of(run), code="malicious"))
+    broken, _ = advance(run, Cancel())
+    passed, _ = advance(run, Passed(**of(run)))
+    for over in (refused, broken, passed):
+        with pytest.raises(IllegalTransition):
+            advance(over, Resume())
+
+
 class AnyRun(RuleBasedStateMachine):
     """Any signals in any order, zombies included."""
 
@@ -173,6 +204,9 @@ class AnyRun(RuleBasedStateMachine):
         except (Stale, IllegalTransition):
             return
         assert self.run.version == before.version + 1, "every move counts one"
+        if before.status is Status.REJECTED:
+            assert isinstance(signal, Resume), "a refusal ends by a reviewer's word"
+            assert before.code == UNKNOWN, "and only where the content was unknown"
         if isinstance(signal, Claimed):
             claim = (signal.stage, signal.attempt)
             assert claim not in self.claims, "an attempt is claimed once"
@@ -196,6 +230,14 @@ class AnyRun(RuleBasedStateMachine):
     @rule(stage=stage, attempt=attempt, kind=st.sampled_from([Refused, Broke]))
     def somebody_complains(self, stage: str, attempt: int, kind: type) -> None:
         self.send(kind(stage=stage, attempt=attempt, code="x"))
+
+    @rule(code=st.sampled_from([UNKNOWN, "malicious"]))
+    def the_owner_refuses(self, code: str) -> None:
+        self.send(Refused(stage=self.run.step.stage, attempt=self.run.attempt, code=code))
+
+    @rule()
+    def resume(self) -> None:
+        self.send(Resume())
 
     @rule(kind=st.sampled_from([Claimed, Passed]))
     def the_owner_goes_on(self, kind: type) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from api.reference import METHODS
 from pipeline import store
+from registry import reviews
 from registry.store import Viewer
 from shared.db import Begin
 from tests.integration.api_fixtures import (
@@ -45,6 +46,8 @@ def ids(submit: Callable[..., UUID], begin: Begin, owner: UUID, ada: httpx2.Clie
         "model": str(row.model_id),
         "version": "1.0.0",
         "key_id": key,
+        "version_id": str(row.version_id),
+        "waiver_id": "00000000-0000-4000-8000-000000000000",
     }
 
 
@@ -55,6 +58,10 @@ def addresses(app: FastAPI) -> list[tuple[str, str]]:
         for method in METHODS
         if method in methods and "{" in path
     ]
+
+
+def reviewers_only(path: str) -> bool:
+    return path.startswith(("/api/v1/quarantine", "/api/v1/waivers"))
 
 
 def call(client: httpx2.Client, method: str, path: str) -> httpx2.Response:
@@ -71,11 +78,15 @@ def test_every_address_with_an_id_is_404_for_strangers_and_401_without_a_token(
     for method, path in walked:
         address = path.format(**ids)
         theirs = call(stranger, method, address)
-        assert theirs.status_code == 404, (method, path, theirs.text)
+        assert theirs.status_code == (403 if reviewers_only(path) else 404), (method, path, theirs.text)
         assert theirs.headers["content-type"] == "application/problem+json"
         problem(call(anonymous, method, address), 401, "unauthenticated")
     found = [path for method, path in walked if method == "get" and "download" not in path and "events" not in path]
-    for path in found:  # the same addresses are there for their owner, so the 404 meant the stranger
+    for path in found:
+        if reviewers_only(path):
+            problem(ada.get(path.format(**ids)), 403, "forbidden")  # not even their owner's
+            continue
+        # the same addresses are there for their owner, so the 404 meant the stranger
         assert ada.get(path.format(**ids)).status_code == 200, path
 
 
@@ -107,3 +118,24 @@ def test_rights_that_are_missing_are_403_before_anything_is_looked_up(join: Join
     nobody = join("models:predict").client
     for path in ("/api/v1/runs", "/api/v1/models", f"/api/v1/runs/{ids['run_id']}/events"):
         problem(nobody.get(path), 403, "forbidden")
+
+
+def test_a_reviewer_sees_what_is_in_quarantine_and_nothing_else_of_others(
+    app: FastAPI, join: Join, ids: dict[str, str], begin: Begin
+) -> None:
+    reviewer = join("models:review", "models:read").client
+    bodies = {
+        "condemn": {"reason": "not theirs to condemn"},
+        "waivers": {"rule": "r", "reason": "not theirs", "days": 1},
+    }
+    for method, path in addresses(app):
+        if reviewers_only(path):
+            body = bodies.get(path.rpartition("/")[2])
+            answer = reviewer.request(method.upper(), path.format(**ids), json=body)
+            assert answer.status_code == 404, (method, path, answer.text)  # pending: no reviewer's business
+    assert reviewer.get(f"/api/v1/runs/{ids['run_id']}").status_code == 404
+    with begin() as session:
+        reviews.judge(session, UUID(ids["version_id"]), "unknown")
+    assert reviewer.get(f"/api/v1/quarantine/{ids['version_id']}").status_code == 200
+    assert reviewer.get(f"/api/v1/runs/{ids['run_id']}").status_code == 200
+    assert reviewer.get(f"/api/v1/models/{ids['model']}").status_code == 404

@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +21,11 @@ from uuid import uuid4
 import pytest
 
 from pipeline.errors import Rejected
+from pipeline.reading import well_formed
 from pipeline.sandbox import Zygote, discard
 from pipeline.stage import AntivirusVerdict, File, Passage, Publisher, Report, Scanner, Upload
-from pipeline.stages.scan import STAGE, _well_formed
+from pipeline.stages.scan import STAGE
+from registry.waivers import Waiver
 from shared.antivirus import Clamd
 from shared.errors import DependencyUnavailable
 from tests.domain.model_files import write_all
@@ -97,6 +99,20 @@ class Words:
 
 
 @dataclass(kw_only=True)
+class Decisions:
+    """What reviewers of this test have decided."""
+
+    granted: list[Waiver] = field(default_factory=list)
+    against: dict[str, str] = field(default_factory=dict)
+
+    def waivers(self, sha256: Collection[str]) -> list[Waiver]:
+        return [waiver for waiver in self.granted if waiver.sha256 in sha256]
+
+    def condemned(self, sha256: Collection[str]) -> dict[str, str]:
+        return {digest: reason for digest, reason in self.against.items() if digest in sha256}
+
+
+@dataclass(kw_only=True)
 class Work:
     """The stage's context over files of this test."""
 
@@ -106,6 +122,7 @@ class Work:
     scratch: Path
     scanner: Scanner | None
     sandbox: Zygote
+    reviews: Decisions
     earlier: Mapping[str, Passage] = field(default_factory=dict)
     attempt: int = 1
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -126,7 +143,15 @@ class Work:
 def scan(tmp_path: Path, sandbox: Zygote) -> Iterator[Callable[..., Report]]:
     with ExitStack() as cleaning:
 
-        def scan(model: Path, *, scanner: Clamd | None, format_: str = "zip", **side_files: Path) -> Report:
+        def scan(
+            model: Path,
+            *,
+            scanner: Clamd | None,
+            format_: str = "zip",
+            reviews: Decisions | None = None,
+            opinions: tuple[str, ...] = (),
+            **side_files: Path,
+        ) -> Report:
             scratch = tmp_path / f"scratch-{uuid4().hex}"
             scratch.mkdir()
             cleaning.callback(discard, scratch)
@@ -147,6 +172,8 @@ def scan(tmp_path: Path, sandbox: Zygote) -> Iterator[Callable[..., Report]]:
                 scratch=scratch,
                 scanner=Words(clamd=scanner) if scanner else None,
                 sandbox=sandbox,
+                reviews=reviews or Decisions(),
+                options={"second_opinions": opinions},
             )
             return STAGE.run(work)
 
@@ -405,7 +432,7 @@ def test_daemon_may_listen_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 FINDING = {"rule": "r", "severity": "info", "path": "p", "offset": None, "message": "m", "advice": "a"}
-ANSWER = {"verdict": "clean", "findings": [FINDING], "bytes": {"text": 1}, "ruleset": "text/1"}
+ANSWER = {"verdict": "clean", "findings": [FINDING], "stops": {}, "bytes": {"text": 1}, "ruleset": "text/1"}
 
 
 @pytest.mark.parametrize(
@@ -424,9 +451,13 @@ ANSWER = {"verdict": "clean", "findings": [FINDING], "bytes": {"text": 1}, "rule
         {"findings": [FINDING] * 1000},
         {"findings": "none"},
         {"bytes": {"text": -1}},
+        {"stops": {"r": "unknown"}},
+        {"verdict": "unknown"},
+        {"findings": [{**FINDING, "severity": "malicious"}]},
+        {"verdict": "unknown", "stops": {"r": "unknown"}, "findings": [{**FINDING, "severity": "malicious"}]},
     ],
 )
 def test_answer_of_the_reader_is_not_believed_unless_it_has_the_promised_shape(change: dict[str, Any]) -> None:
-    assert _well_formed(ANSWER)
-    assert not _well_formed({**ANSWER, **change})
-    assert not _well_formed([ANSWER])
+    assert well_formed(ANSWER)
+    assert not well_formed({**ANSWER, **change})
+    assert not well_formed([ANSWER])
