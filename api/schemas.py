@@ -25,7 +25,7 @@ RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "can
 StepStatus = Literal["pending", "queued", "running", "passed", "refused", "broke", "skipped"]
 Verdict = Literal["pending", "clean", "malicious", "unknown"]
 Purpose = Literal["intake", "rescan"]
-ReviewState = Literal["waiting", "resumed", "condemned"]
+ReviewState = Literal["waiting", "scanning", "condemned"]
 
 _WHEN = "2026-11-20T12:00:00Z"
 _LATER = "2026-11-20T12:00:21Z"

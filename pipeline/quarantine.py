@@ -16,8 +16,8 @@ from registry.errors import Missing
 from registry.tables import condemned, models, users, versions, waivers
 from registry.waivers import Waiver
 
-State = Literal["waiting", "resumed", "condemned"]
-"""Nobody has decided; a waiver was given and the run goes on; never again."""
+State = Literal["waiting", "scanning", "condemned"]
+"""It needs a decision; its run goes on; never again."""
 
 SCAN = "scan"
 _LIVE = (Status.QUEUED, Status.RUNNING)
@@ -71,6 +71,12 @@ def concerns(session: Session, run_id: UUID) -> bool:
 
 def leant_on(session: Session, version_id: UUID) -> list[Waiver]:
     """The waivers without which the newest scan of a version that is over would not have passed."""
+    stops = passed(session, version_id).get("stops", ())
+    return reviews.waivers_by_id(session, [UUID(stop["waived"]) for stop in stops if stop["waived"]])
+
+
+def passed(session: Session, version_id: UUID) -> dict[str, Any]:
+    """What the newest scan that let a version pass has reported; nothing where none has."""
     report = session.execute(
         select(steps.c.report)
         .join(runs, runs.c.id == steps.c.run_id)
@@ -78,8 +84,8 @@ def leant_on(session: Session, version_id: UUID) -> list[Waiver]:
         .order_by(runs.c.created_at.desc())
         .limit(1)
     ).scalar_one_or_none()
-    stops = (report or {}).get("facts", {}).get("stops", ())
-    return reviews.waivers_by_id(session, [UUID(stop["waived"]) for stop in stops if stop["waived"]])
+    facts: dict[str, Any] = (report or {}).get("facts", {})
+    return facts
 
 
 def stale(session: Session, ruleset: str, limit: int) -> list[Row[Any]]:
@@ -112,7 +118,7 @@ def _has_live_run() -> ColumnElement[bool]:
 
 
 _CONDEMNED = select(condemned.c.sha256).where(reviews.holds(condemned.c.sha256)).exists()
-_STATE = case((_CONDEMNED, literal("condemned")), (_has_live_run(), literal("resumed")), else_=literal("waiting"))
+_STATE = case((_CONDEMNED, literal("condemned")), (_has_live_run(), literal("scanning")), else_=literal("waiting"))
 
 
 def _reviewed() -> Select[Any]:

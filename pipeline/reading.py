@@ -19,10 +19,12 @@ SEVERITIES = ("info", "warning", "unknown", "malicious")
 _LONGEST_TEXT = 2000
 _MOST_FINDINGS = 200
 _MOST_RULES = 1000
+_NOTHING: Mapping[str, Any] = {"bytes": {}, "summary": {"names": [], "parts": []}, "ruleset": ""}
+"""The rest of an answer where there was none."""
 
 
 def read(ctx: Context, name: str, path: Path, *, unpack_to: Path | None = None) -> dict[str, Any]:
-    """What our readers say of one file: `verdict`, `findings`, `stops`, `bytes`, `ruleset`. In a child of its own."""
+    """What our readers say of one file: `verdict`, `findings`, `stops`, `bytes`, `summary`, `ruleset`. In a child of its own."""
     try:
         with ctx.sandbox.open(read=[path], scratch=ctx.scratch, limits=Limits()) as child:
             answer = child.call(
@@ -43,7 +45,7 @@ def read(ctx: Context, name: str, path: Path, *, unpack_to: Path | None = None) 
         f"The reader did not survive the file: {reason[:_LONGEST_TEXT]}",
         "Export the model again with a current version of its framework, or have a reviewer look at the file.",
     )
-    return {"verdict": "unknown", "findings": [silent], "stops": stops_of([silent]), "bytes": {}, "ruleset": ""}
+    return {"verdict": "unknown", "findings": [silent], "stops": stops_of([silent]), **_NOTHING}
 
 
 def opinion(ctx: Context, function: str, name: str, path: Path) -> list[dict[str, Any]]:
@@ -97,6 +99,7 @@ def well_formed(answer: Any) -> bool:
         and len(answer["findings"]) <= _MOST_FINDINGS
         and all(_is_finding(each) for each in answer["findings"])
         and _stops_agree(answer.get("stops"), answer)
+        and _is_summary(answer.get("summary"))
     )
 
 
@@ -110,6 +113,20 @@ def _stops_agree(stops: Any, answer: Mapping[str, Any]) -> bool:
         and all(
             VERDICTS.index(severity) <= VERDICTS.index(stops.get(rule, "clean"))
             for rule, severity in stops_of(answer["findings"]).items()
+        )
+    )
+
+
+def _is_summary(summary: Any) -> bool:
+    shapes = {"names": {"reader", "name", "path"}, "parts": {"path", "reader"}}
+    return (
+        isinstance(summary, dict)
+        and set(summary) == set(shapes)
+        and all(isinstance(summary[kind], list) and len(summary[kind]) <= _MOST_RULES for kind in shapes)
+        and all(
+            isinstance(each, dict) and set(each) == keys and all(map(_is_text, each.values()))
+            for kind, keys in shapes.items()
+            for each in summary[kind]
         )
     )
 

@@ -15,12 +15,14 @@ from uuid import UUID
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from pipeline import engine, quarantine, store
+from pipeline import engine, quarantine, readers, store
 from pipeline.run import Purpose, Resume, Step
 from registry import audit, reviews
 from registry.audit import Actor
 from registry.errors import NotWaivable
 from registry.waivers import WAIVABLE, Stop, Waiver, judge
+
+_HITS_TOLD = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,8 +128,22 @@ def fetched(session: Session, reviewer: Reviewer, row: Row[Any]) -> None:
 
 
 def rescan(session: Session, *, ruleset: str, step: Step, limit: int = 100) -> list[UUID]:
-    """Queue another look at up to `limit` clean versions that were judged by other rules or lean on a waiver that is over."""
-    return [_look_again(session, row, step) for row in quarantine.stale(session, ruleset, limit)]
+    """Queue another look at up to `limit` clean versions that were judged by other rules or lean on a waiver that is over.
+
+    What the summary of its last scan shows to be refused today loses its verdict at once, before any byte is fetched;
+    the look that follows finds out the rest, and is what a reviewer can resume.
+    """
+    looks = []
+    for row in quarantine.stale(session, ruleset, limit):
+        run_id = _look_again(session, row, step)
+        looks.append(run_id)
+        hits = readers.replay(quarantine.passed(session, row.id).get("summary", {}).get("names", ()))
+        if hits:
+            verdict = "malicious" if any(hit["severity"] == "malicious" for hit in hits) else "unknown"
+            reviews.judge(
+                session, row.id, verdict, details={"run": str(run_id), "ruleset": ruleset, "names": hits[:_HITS_TOLD]}
+            )
+    return looks
 
 
 def stops_of(row: Row[Any]) -> list[Stop]:

@@ -89,11 +89,15 @@ class Scanner(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AntivirusVerdict:
-    """`threat` names what was recognised; `complete` is False when a limit kept the daemon from seeing every byte."""
+    """`threat` names what was recognised; `complete` is False when a limit kept the daemon from seeing every byte.
+
+    `windows` is in how many overlapping pieces it was shown a file that is too long for it.
+    """
 
     threat: str | None
     complete: bool
     engine: str
+    windows: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,8 +206,8 @@ class Reviews(Protocol):
         """Those for these files that count now."""
         ...
 
-    def condemned(self, sha256: Collection[str]) -> Mapping[str, str]:
-        """Which of these files must never pass again, and why."""
+    def condemned(self, sha256: Collection[str]) -> Collection[str]:
+        """Which of these files must never pass again. Why is the reviewers' business: others may hold the same file."""
         ...
 
 

@@ -164,9 +164,9 @@ class Decided:
         with self._begin() as session:
             return reviews.in_force(session, sha256)
 
-    def condemned(self, sha256: Collection[str]) -> Mapping[str, str]:
+    def condemned(self, sha256: Collection[str]) -> Collection[str]:
         with self._begin() as session:
-            return {digest: row.reason for digest, row in reviews.condemnations(session, sha256).items()}
+            return reviews.condemnations(session, sha256).keys()
 
 
 class LeasedSandbox:

@@ -117,7 +117,8 @@ class Relay:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._begin = transactions(connect(settings.sqlalchemy_url, pool_size=4))
+        self._database = connect(settings.sqlalchemy_url, pool_size=4)
+        self._begin = transactions(self._database)
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5)
         self._stages = discover(settings.stage_packages)
         self._app = create(settings.redis_url.get_secret_value(), self._stages)
@@ -144,6 +145,11 @@ class Relay:
         self._loop(self._drain_until_broken)
         for thread in others:
             thread.join(timeout=10)
+
+    def close(self) -> None:
+        self._app.close()
+        self._redis.close()
+        self._database.dispose()
 
     def _loop(self, turn: Callable[[], None]) -> None:
         """Do `turn` for ever; a dependency that is away costs a pause, and so does a bug of ours: never the loop."""
@@ -219,6 +225,7 @@ def main() -> None:
         signal.signal(number, lambda *_: relay.stopping.set())
     log.info("relay.started")
     relay.run()
+    relay.close()
 
 
 if __name__ == "__main__":

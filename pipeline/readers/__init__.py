@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ def examine(
     Into the folder `unpack_to`, if given, goes the content of every packed archive member, for an antivirus to see.
 
     Returns `{verdict: clean | malicious | unknown, findings: […], stops: {rule: severity}, left_out: n,
-    bytes: {reader: n}, ruleset}`; `stops` has every rule that keeps the file from passing, also where findings are left out.
+    bytes: {reader: n}, summary, ruleset}`; `stops` has every rule that keeps the file from passing, also where findings are left out.
+    `summary` is what `replay` needs: `{names: [{reader, name, path}], parts: [{path, reader}]}`.
     """
     readers, layouts = discover()
     inspection = Inspection(
@@ -59,3 +60,18 @@ def examine(
         source = Source(file=file, start=0, size=Path(path).stat().st_size)
         inspection.examine(source, filename)
     return {**inspection.as_json(), "ruleset": ruleset()}
+
+
+def replay(names: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
+    """What today's lists refuse of the names that a summary says were let pass, as `{reader, name, path, severity}`.
+
+    A hit is one that a new reading would find as well. No hit says little: only a new reading sees what is not a name.
+    """
+    recalls = {reader.name: reader.recall for reader in discover()[0] if reader.recall is not None}
+    hits = []
+    for seen in names:
+        recall = recalls.get(seen["reader"])
+        severity = None if recall is None else recall(seen["name"])
+        if severity is not None:
+            hits.append({**seen, "severity": severity.name.lower()})
+    return hits

@@ -17,6 +17,8 @@ from pipeline.readers.source import Source, Truncated
 
 _LONGEST_TEXT = 500
 _REPEATED = 5
+_MOST_NAMES = 1000
+_LONGEST_NAME = 200
 
 
 class Severity(IntEnum):
@@ -104,6 +106,7 @@ class Reader:
 
     `examine` accounts for every byte of the source: it reports to the inspection what it understood and what it
     did not. A reader of lower `rank` is asked first.
+    `recall` says what today's lists make of a name that the reader once let pass (`Inspection.saw`); None: nothing.
     """
 
     name: str
@@ -111,6 +114,7 @@ class Reader:
     examine: Callable[[Source, str, Inspection], None]
     version: int = 1
     rank: int = 0
+    recall: Callable[[str], Severity | None] | None = None
 
 
 @dataclass(kw_only=True)
@@ -124,6 +128,8 @@ class Inspection:
     findings: list[Finding] = field(default_factory=list)
     understood: dict[str, int] = field(default_factory=dict)
     inflated: int = 0
+    names: dict[tuple[str, str], str] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
     _unpacked: int = 0
     _depth: int = 0
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -164,6 +170,11 @@ class Inspection:
 
     def unknown(self, rule: str, path: str, offset: int | None, message: str, advice: str | None = None) -> None:
         self.note(Severity.UNKNOWN, rule, path, offset, message, advice=advice)
+
+    def saw(self, reader: str, name: str, path: str) -> None:
+        """Remember a name that a list of `reader` let pass, so that a later list can be asked without the file."""
+        if len(self.names) < _MOST_NAMES and len(name) <= _LONGEST_NAME and name.isprintable():
+            self.names.setdefault((reader, name), _printable(path))
 
     def credit(self, reader: str, count: int) -> None:
         """Say that `reader` understood `count` bytes."""
@@ -214,6 +225,8 @@ class Inspection:
         if reader is None:
             self.unknown("content.unrecognised", path, 0, f"No reader knows what these {source.size:,} bytes are.")
             return
+        if len(self.parts) < _MOST_NAMES:
+            self.parts[_printable(path)] = reader.name
 
         def work() -> None:
             with self.deeper():
@@ -234,5 +247,11 @@ class Inspection:
             "findings": [finding.as_json() for finding in findings],
             "stops": {rule: severity.name.lower() for rule, severity in sorted(self._stops.items())},
             "left_out": self._left_out,
+            "summary": {
+                "names": [
+                    {"reader": reader, "name": name, "path": path} for (reader, name), path in self.names.items()
+                ],
+                "parts": [{"path": path, "reader": reader} for path, reader in self.parts.items()],
+            },
             "bytes": dict(sorted(self.understood.items())),
         }

@@ -212,6 +212,8 @@ class _Walk:
                     f"The operator {domain[:80]}::{name[:80]} is not part of ONNX.",
                     "Export with standard operators only.",
                 )
+            elif domain in _STANDARD | _RUNTIME:
+                self.inspection.saw("onnx", f"{domain}::{name}", self.path)
         for domain, name in sorted(self.model.functions):
             self.inspection.note(
                 Severity.INFO,
@@ -309,4 +311,12 @@ def _is_probably_model(head: bytes) -> bool:
     return head[follows] >> 3 in MESSAGES["ModelProto"] and b"\x08" in head
 
 
-READER = Reader(name="onnx", recognises=_recognises, examine=examine, rank=2)
+def _recall(name: str) -> Severity | None:
+    """Of `domain::operator`, once allowed: what reaches out, or comes from a domain that is on no list any more."""
+    domain, _, operator = name.partition("::")
+    if operator in _REACHING_OUT and domain not in _STANDARD:
+        return Severity.MALICIOUS
+    return None if domain in _STANDARD | _RUNTIME else Severity.UNKNOWN
+
+
+READER = Reader(name="onnx", recognises=_recognises, examine=examine, rank=2, recall=_recall)

@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from pipeline.readers.allowed import PLAIN, Allowed, Global, Thing, is_gadget
-from pipeline.readers.inspection import Glimpse, Inspection, Limits, Malformed, Reader
+from pipeline.readers.allowed import PLAIN, SCRIPT, TENSORS, Allowed, Global, Thing, is_gadget
+from pipeline.readers.inspection import Glimpse, Inspection, Limits, Malformed, Reader, Severity
 from pipeline.readers.opcodes import HIGHEST, STEPS, Mark
 from pipeline.readers.source import Cursor, Source, Truncated, of_bytes
 
@@ -155,7 +155,9 @@ class Machine:
         found = Global(module, name)
         if found not in self.result.names:
             self.result.names.add(found)
-            if not self.allowed.knows(found.pair):
+            if self.allowed.knows(found.pair):
+                self.inspection.saw("pickle", f"{found.module} {found.name}", self.path)
+            else:
                 self.refuse_name(found)
         return found
 
@@ -281,4 +283,12 @@ def _recognises(glimpse: Glimpse) -> bool:
     return (head[:1] == b"\x80" and len(head) > 1 and head[1] <= HIGHEST) or would_act(of_bytes(head))
 
 
-READER = Reader(name="pickle", recognises=_recognises, examine=examine, rank=5)
+def _recall(name: str) -> Severity | None:
+    """Of `module name`, once allowed: what is on no list any more, or has become a gadget."""
+    module, _, attribute = name.partition(" ")
+    if any(each.knows((module, attribute)) for each in (PLAIN, TENSORS, SCRIPT)):
+        return None
+    return Severity.MALICIOUS if is_gadget(module, attribute) else Severity.UNKNOWN
+
+
+READER = Reader(name="pickle", recognises=_recognises, examine=examine, rank=5, recall=_recall)

@@ -18,7 +18,7 @@ from pipeline.errors import Rejected
 from pipeline.reading import SEVERITIES, VERDICTS, finding, opinion, opinion_name, read, stops_of
 from pipeline.run import UNKNOWN
 from pipeline.sandbox import safe_file
-from pipeline.stage import Context, Limits, Report, Stage, Upload
+from pipeline.stage import AntivirusVerdict, Context, Limits, Report, Stage, Upload
 from registry.waivers import Judgement, Stop, judge
 
 _MEMBER = re.compile(r"member-\d{6}")
@@ -40,6 +40,8 @@ class _Notes:
     findings: list[dict[str, Any]] = field(default_factory=list)
     stops: dict[tuple[str, str], str] = field(default_factory=dict)
     understood: dict[str, int] = field(default_factory=dict)
+    names: list[dict[str, str]] = field(default_factory=list)
+    parts: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, file: _File, findings: Sequence[Mapping[str, Any]], stops: Mapping[str, str] | None = None) -> None:
         """`stops` where more rules stopped the file than are among the findings."""
@@ -67,20 +69,24 @@ def run(ctx: Context) -> Report:
         answer = read(ctx, file.name, file.path, unpack_to=ctx.scratch if file is model else None)
         content = answer if file is model else content
         notes.add(file, answer["findings"], answer["stops"])
+        notes.names += answer["summary"]["names"]
+        notes.parts += answer["summary"]["parts"]
         for reader, count in answer["bytes"].items():
             notes.understood[reader] = notes.understood.get(reader, 0) + count
         ctx.log(f"Read {file.name}: {answer['verdict']}, {len(answer['findings'])} findings.")
-    _ask_about_members(ctx, model, notes)
+    if not _ask_about_members(ctx, model, notes) and antivirus is not None:
+        antivirus["complete"] = False
     _ask_others(ctx, model, notes)
     judgement = notes.judged(ctx)
     if all(stop.sha256 != model.sha256 for stop in judgement.remaining):
         notes.add(model, _check_format(ctx.upload, content))
         judgement = notes.judged(ctx)
     facts = _facts(ctx, files, notes, judgement, antivirus)
-    reasons = ctx.reviews.condemned({file.sha256 for file in files})
-    if reasons:
+    condemned = ctx.reviews.condemned({file.sha256 for file in files})
+    if condemned:
         facts["verdict"] = "malicious"
-        raise Rejected("condemned", f"A reviewer has condemned this file: {next(iter(reasons.values()))}", **facts)
+        names = ", ".join(file.name for file in files if file.sha256 in condemned)
+        raise Rejected("condemned", f"A reviewer has condemned {names}: this very file never passes again.", **facts)
     if judgement.verdict == "malicious":
         raise Rejected("malicious", f"The upload is hostile: {facts['findings'][0]['message']}", **facts)
     if judgement.verdict == "unknown":
@@ -120,6 +126,7 @@ def _facts(
         "files": [{"name": file.name, "sha256": file.sha256} for file in files],
         "antivirus": antivirus,
         "readers": notes.understood,
+        "summary": {"names": notes.names, "parts": notes.parts},
         "ruleset": ruleset(readers.ruleset(), ctx.options),
     }
 
@@ -141,20 +148,26 @@ def _ask_antivirus(ctx: Context, files: Sequence[_File], notes: _Notes) -> dict[
     for file in files:
         look = ctx.scanner.scan(file.path)
         engine, complete = look.engine, complete and look.complete
-        notes.add(file, _look(look.threat, look.complete, file.name))
+        notes.add(file, _seen_by_antivirus(look, file.name))
     ctx.log(f"{engine} looked at {len(files)} files.")
     return {"engine": engine, "complete": complete}
 
 
-def _ask_about_members(ctx: Context, model: _File, notes: _Notes) -> None:
-    """Show the daemon what our reader unpacked: it does not look into every kind of archive itself."""
+def _ask_about_members(ctx: Context, model: _File, notes: _Notes) -> bool:
+    """Show the daemon what our reader unpacked: it does not look into every kind of archive itself.
+
+    Returns whether it saw every byte of it.
+    """
+    complete = True
     if ctx.scanner is None:
-        return
+        return complete
     names = sorted(path.name for path in ctx.scratch.iterdir() if _MEMBER.fullmatch(path.name))
     for name in names:
         path = safe_file(ctx.scratch, name, max_size=Limits().file_size)
         look = ctx.scanner.scan(path)
-        notes.add(model, _look(look.threat, look.complete, f"{ctx.upload.filename}!{name}"))
+        complete = complete and look.complete
+        notes.add(model, _seen_by_antivirus(look, f"{ctx.upload.filename}!{name}"))
+    return complete
 
 
 def _ask_others(ctx: Context, model: _File, notes: _Notes) -> None:
@@ -165,18 +178,18 @@ def _ask_others(ctx: Context, model: _File, notes: _Notes) -> None:
         ctx.log(f"{opinion_name(function)} adds {len(added)} findings.")
 
 
-def _look(threat: str | None, complete: bool, name: str) -> list[dict[str, Any]]:
-    if threat is not None:
+def _seen_by_antivirus(look: AntivirusVerdict, name: str) -> list[dict[str, Any]]:
+    if look.threat is not None:
         return [
             finding(
                 "antivirus.threat",
                 "malicious",
                 name,
-                f"The antivirus recognised {threat[:200]}.",
+                f"The antivirus recognised {look.threat[:200]}.",
                 "Do not open this file anywhere; find out where it came from.",
             )
         ]
-    if not complete:
+    if not look.complete:
         return [
             finding(
                 "antivirus.incomplete",
@@ -184,6 +197,16 @@ def _look(threat: str | None, complete: bool, name: str) -> list[dict[str, Any]]
                 name,
                 "The antivirus stopped at one of its limits and did not see every byte.",
                 "Raise the daemon's MaxScanSize, MaxFileSize and StreamMaxLength, then retry the run.",
+            )
+        ]
+    if look.windows > 1:
+        return [
+            finding(
+                "antivirus.windows",
+                "info",
+                name,
+                f"Too long for one stream: the antivirus saw it in {look.windows} overlapping windows.",
+                "Signatures of whole files and archives cannot match here; nothing else is to be done.",
             )
         ]
     return []

@@ -16,11 +16,12 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from pipeline import readers
+from pipeline.readers.allowed import Allowed
 from pipeline.run import Status
 from pipeline.stage import Stage
 from pipeline.stages import scan
 from shared.db import Begin
+from shared.settings import Settings
 from shared.storage import Storage
 from tests.integration.api_fixtures import Person, ada, app, join, parts, problem, served, url
 from tests.integration.review_fixtures import (
@@ -32,6 +33,7 @@ from tests.integration.review_fixtures import (
     yard,
     zygote,
 )
+from workers.relay import Relay
 from workers.rescan import current_rules, queue
 
 OPINION = "tests.second_opinion:examine"
@@ -117,6 +119,26 @@ def test_stricter_rules_take_back_what_was_let_in_and_all_that_was_made_of_it(
     assert queue(yard.tools.begin, STAGES, STRICTER) == 0, "nothing is looked at twice by the same rules"
 
 
+def test_a_name_that_lost_its_place_on_the_list_locks_the_version_before_any_byte_is_fetched(
+    yard: Yard, ada: httpx2.Client, join: Callable[..., Person], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = let_in(yard, b"ccollections\nOrderedDict\n(tR.")
+    kept = let_in(yard, b"fine\n" + uuid4().hex.encode())
+    version = yard.version(run_id)
+    assert {"reader": "pickle", "name": "collections OrderedDict", "path": "model.onnx"} in yard.facts(run_id)[
+        "summary"
+    ]["names"]
+    yard.quarantine.delete([version.original_key])
+    for name in ("PLAIN", "TENSORS", "SCRIPT"):
+        monkeypatch.setattr(f"pipeline.readers.pickle.{name}", Allowed())
+    assert queue(yard.tools.begin, STAGES, "pickle/9") == 2
+    assert (yard.version(run_id).verdict, yard.version(kept).verdict) == ("unknown", "clean")
+    problem(ada.get(f"/api/v1/models/{version.model_id}/versions/1.0.0/download"), 423, "quarantined")
+    trail = join("admin").client.get("/api/v1/audit", params={"subject": str(version.id)}).json()["items"]
+    assert trail[0]["details"]["names"][0]["name"] == "collections OrderedDict"
+    assert trail[0]["details"]["run"] == str(looks(yard, run_id)[0])
+
+
 def test_a_re_scan_that_finds_nothing_changes_nothing_but_the_rules(yard: Yard, later: Yard) -> None:
     run_id = let_in(yard, b"fine\n" + uuid4().hex.encode())
     before = yard.version(run_id)
@@ -149,6 +171,20 @@ def test_a_version_whose_waiver_has_ended_is_looked_at_and_locked(
     (look,) = looks(yard, run_id)
     assert yard.work(look) == "refused"
     problem(ada.get(f"/api/v1/models/{version.model_id}/versions/1.0.0/download"), 423, "quarantined")
+
+
+def test_the_relay_looks_by_itself_unless_it_is_told_not_to(yard: Yard, settings: Settings) -> None:
+    run_id = let_in(yard, b"fine\n" + uuid4().hex.encode())
+    for interval, found in ((0.0, 0), (3600.0, 1)):
+        relay = Relay(
+            settings.model_copy(
+                update={"rescan_interval": interval, "second_opinions": (OPINION,), "sweep_interval": 0.0}
+            )
+        )
+        for _ in range(2):
+            relay._sweep_once()
+        relay.close()
+        assert len(looks(yard, run_id)) == found
 
 
 def test_versions_whose_run_goes_on_are_left_to_it(yard: Yard) -> None:

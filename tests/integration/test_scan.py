@@ -103,13 +103,13 @@ class Decisions:
     """What reviewers of this test have decided."""
 
     granted: list[Waiver] = field(default_factory=list)
-    against: dict[str, str] = field(default_factory=dict)
+    against: set[str] = field(default_factory=set)
 
     def waivers(self, sha256: Collection[str]) -> list[Waiver]:
         return [waiver for waiver in self.granted if waiver.sha256 in sha256]
 
-    def condemned(self, sha256: Collection[str]) -> dict[str, str]:
-        return {digest: reason for digest, reason in self.against.items() if digest in sha256}
+    def condemned(self, sha256: Collection[str]) -> set[str]:
+        return self.against.intersection(sha256)
 
 
 @dataclass(kw_only=True)
@@ -432,7 +432,18 @@ def test_daemon_may_listen_on_a_unix_socket(tmp_path: Path) -> None:
 
 
 FINDING = {"rule": "r", "severity": "info", "path": "p", "offset": None, "message": "m", "advice": "a"}
-ANSWER = {"verdict": "clean", "findings": [FINDING], "stops": {}, "bytes": {"text": 1}, "ruleset": "text/1"}
+SUMMARY = {
+    "names": [{"reader": "pickle", "name": "torch Size", "path": "p"}],
+    "parts": [{"path": "p", "reader": "pickle"}],
+}
+ANSWER = {
+    "verdict": "clean",
+    "findings": [FINDING],
+    "stops": {},
+    "bytes": {"text": 1},
+    "summary": SUMMARY,
+    "ruleset": "text/1",
+}
 
 
 @pytest.mark.parametrize(
@@ -451,6 +462,9 @@ ANSWER = {"verdict": "clean", "findings": [FINDING], "stops": {}, "bytes": {"tex
         {"findings": [FINDING] * 1000},
         {"findings": "none"},
         {"bytes": {"text": -1}},
+        {"summary": {**SUMMARY, "names": [{"reader": "pickle", "name": 1, "path": "p"}]}},
+        {"summary": {**SUMMARY, "names": [{"name": "torch Size", "path": "p"}]}},
+        {"summary": {"names": []}},
         {"stops": {"r": "unknown"}},
         {"verdict": "unknown"},
         {"findings": [{**FINDING, "severity": "malicious"}]},
