@@ -4,7 +4,7 @@
 #   ARGS="-k upload"             more arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check bench lock clean debian
+.PHONY: help setup demo up test check bench lock clean debian
 .NOTPARALLEL:
 
 py := .venv/bin/python
@@ -23,8 +23,6 @@ up: setup ## everything in the foreground; Ctrl-C stops it
 
 test: setup ## the whole suite on real services
 	@$(py) -m pytest -p no:valkey $(ARGS)
-
-test-all: test ## the same
 
 check: setup ## format, lint, types, import rules, architecture
 	@$(py) -m ruff format --check .

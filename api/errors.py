@@ -19,7 +19,7 @@ from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from pipeline.errors import Conflict, IllegalTransition, NotFound, Rejected, SlipwayError, Stale, Unavailable
+from pipeline.errors import IllegalTransition, NotFound, Rejected, SlipwayError, Stale, Unavailable
 from registry.errors import Denied, Missing, NotWaivable, RegistryError, Taken
 from shared.errors import AdapterError, DependencyUnavailable
 
@@ -37,7 +37,6 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     DependencyUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     IllegalTransition: HTTPStatus.CONFLICT,
     Stale: HTTPStatus.CONFLICT,
-    Conflict: HTTPStatus.CONFLICT,
     Taken: HTTPStatus.CONFLICT,
     NotFound: HTTPStatus.NOT_FOUND,
     Missing: HTTPStatus.NOT_FOUND,

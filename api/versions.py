@@ -80,13 +80,16 @@ def download(
         str | None, Query(max_length=200, description="default: the fastest verified variant; `source`: the upload")
     ] = None,
 ) -> Download:
-    """A short-lived URL of an artifact's bytes, for versions that the scan found clean only."""
+    """A short-lived URL of an artifact's bytes, for versions that the scan found clean only.
+
+    What was uploaded goes back to its owner and to nobody else, not even where the model is public.
+    """
     owner, row = _find(session, asking.viewer, model, version)
     _refuse_unless_clean(row)
     published = store.list_artifacts(session, row.id)
     name = artifact or best(published, _reports(session, asking.viewer, row.id))
     lifetime = parts.settings.download_lifetime
-    if name == SOURCE:
+    if name == SOURCE and (asking.viewer.admin or owner.owner_id == asking.viewer.user_id):
         bucket = parts.staging if row.original_key is None else parts.quarantine
         return Download(
             url=bucket.presign(row.original_key or row.staging_key, row.filename, lifetime),

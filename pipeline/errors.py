@@ -5,8 +5,7 @@
     ├── Unavailable     a dependency's fault: tried again
     ├── IllegalTransition   the run cannot take this signal now
     ├── Stale           the sender no longer owns the attempt it reports on
-    ├── NotFound        nothing there, or nothing the asker may see
-    └── Conflict        it is there already, or somebody was faster
+    └── NotFound        nothing there, or nothing the asker may see
 
 Anything else that is raised is our bug: it is logged with its traceback and shown as `internal`.
 Nothing here knows about HTTP; the API maps the classes to statuses in one table.
@@ -44,10 +43,6 @@ class Stale(SlipwayError):
 
 class NotFound(SlipwayError):
     """Nothing there, or nothing that the asker may know of."""
-
-
-class Conflict(SlipwayError):
-    """It exists already, or somebody else was faster."""
 
 
 def _rebuild(kind: type[SlipwayError], code: str, message: str, details: dict[str, object]) -> SlipwayError:

@@ -1,7 +1,7 @@
 """Where the bytes of an upload lie until they belong to a version, and how those that never will are found again.
 
-Keys are `{upload_id}/model/{name}` for the model and `{upload_id}/{role}/{name}` for what came with it. Other keys of
-the bucket are none of this module's business.
+Keys are `{upload_id}/model/{name}` for the model and `{upload_id}/{role}/{name}` for what came with it. Objects under other
+keys of the bucket are none of this module's business.
 """
 
 from __future__ import annotations
@@ -38,22 +38,31 @@ def sweep_staging(
     `known` says which model keys belong to a version; those uploads stay, whole. `older_than` must exceed the longest
     upload, or a running one would lose its bytes.
     """
-    limit = datetime.now(UTC) - older_than
-    transfers = 0
-    for unfinished in list(staging.multiparts()):
-        if _upload_of(unfinished.key) and unfinished.started < limit:
-            staging.abort(unfinished)
-            transfers += 1
+    transfers = sweep_transfers(staging, older_than)
     objects = 0
-    for batch in _batches(_forgotten(staging, limit)):
+    for batch in _batches(_forgotten(staging, datetime.now(UTC) - older_than)):
         kept = known([key for keys in batch for key in keys if key.split("/")[1] == MODEL])
         gone = [key for keys in batch if not kept.intersection(keys) for key in keys]
         if gone:
             staging.delete(gone)
             objects += len(gone)
-    if transfers or objects:
-        log.info("staging.swept", transfers=transfers, objects=objects)
+    if objects:
+        log.info("staging.swept", objects=objects)
     return transfers, objects
+
+
+def sweep_transfers(bucket: Bucket, older_than: timedelta) -> int:
+    """Abort what was begun in parts and never completed, whoever began it: an upload, a stage, a copy. How many there were.
+
+    `older_than` must exceed the longest of them.
+    """
+    limit = datetime.now(UTC) - older_than
+    dead = [unfinished for unfinished in bucket.multiparts() if unfinished.started < limit]
+    for unfinished in dead:
+        bucket.abort(unfinished)
+    if dead:
+        log.info("storage.transfers_aborted", bucket=bucket.name, transfers=len(dead))
+    return len(dead)
 
 
 def _forgotten(staging: Bucket, limit: datetime) -> Iterator[list[str]]:

@@ -43,11 +43,12 @@ class Clamd:
     """A ClamAV daemon at `tcp://host:port` or `unix:///path`.
 
     `window` is how many bytes one stream may have (the daemon's StreamMaxLength); it shrinks when the daemon says it
-    was too much. Every method raises `DependencyUnavailable` when the daemon is away, silent or in trouble.
+    was too much. `answer_timeout` exceeds the MaxScanTime of our configurations (600 s), so that the daemon gives up first and says
+    so. Every method raises `DependencyUnavailable` when the daemon is away, silent or in trouble.
     """
 
     def __init__(
-        self, url: str, *, window: int = 1 << 30, connect_timeout: float = 5.0, answer_timeout: float = 300.0
+        self, url: str, *, window: int = 1 << 30, connect_timeout: float = 5.0, answer_timeout: float = 660.0
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme == "unix" and parts.path:

@@ -23,8 +23,24 @@ Begin = Callable[[], AbstractContextManager[Session]]
 
 
 def connect(url: str, *, pool_size: int = 5) -> Engine:
-    """An engine on psycopg 3. Connections are checked before use, so a restarted server costs nobody an error."""
-    return create_engine(url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, pool_timeout=10)
+    """An engine on psycopg 3. Connections are checked before use, so a restarted server costs nobody an error.
+
+    A server that has vanished from the network is noticed within about 15 s instead of the kernel's quarter of an hour.
+    """
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        pool_timeout=10,
+        connect_args={
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 15_000,
+        },
+    )
 
 
 def transactions(engine: Engine) -> Begin:

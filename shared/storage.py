@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import structlog
+
 from shared.errors import DependencyUnavailable, ObjectMissing
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
     from types_boto3_s3.type_defs import CompletedPartTypeDef, ObjectIdentifierTypeDef
+
+log = structlog.get_logger()
 
 CHUNK = 1 << 20
 PART_SIZE = 16 << 20
@@ -248,7 +252,10 @@ class Multipart:
 
 @contextmanager
 def _outcomes(what: str) -> Iterator[None]:
-    """Translate the client library's many errors into our two."""
+    """Translate the client library's many errors into our two.
+
+    Their texts reach clients, so they name neither key nor address; the log does.
+    """
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -257,14 +264,17 @@ def _outcomes(what: str) -> Iterator[None]:
     except ClientError as error:
         code = _code(error)
         if code in _MISSING:
-            raise ObjectMissing("object_missing", f"Storage has no object {what}.") from error
+            log.warning("storage.missing", what=what)
+            raise ObjectMissing("object_missing", "An object that should be there is not in storage.") from error
         if code in _FULL:
             raise DependencyUnavailable(
                 "storage_full", "Storage is full; free some space or raise its quota."
             ) from error
-        raise DependencyUnavailable("storage_unavailable", f"Storage refused {what}: {code}.") from error
+        log.warning("storage.refused", what=what, code=code)
+        raise DependencyUnavailable("storage_unavailable", f"Storage refused a request ({code}).") from error
     except (BotoCoreError, Boto3Error, OSError) as error:
-        raise DependencyUnavailable("storage_unavailable", f"Storage does not answer: {error}.") from error
+        log.warning("storage.unreachable", what=what, error=str(error))
+        raise DependencyUnavailable("storage_unavailable", "Storage does not answer.") from error
 
 
 def _code(error: Any) -> str:

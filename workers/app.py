@@ -14,6 +14,9 @@ from pipeline.stage import Stage
 
 TASK_PREFIX = "stage."
 
+POOL = "SLIPWAY_POOL"
+"""Environment variable in which a worker tells its children what pool they are of."""
+
 HALF_A_DAY = 43_200
 
 
@@ -41,7 +44,7 @@ def task_name(stage: str) -> str:
 
 def create(redis_url: str, stages: Iterable[Stage]) -> Celery:
     """The Celery app with its routes. Connects to nothing until used."""
-    app = Celery("slipway", broker=redis_url, set_as_current=False)
+    app = Celery("slipway", broker=redis_url, set_as_current=False, loader="workers.children:Loader")
     app.conf.update(
         task_routes={task_name(stage.name): {"queue": stage.queue} for stage in stages},
         task_default_queue="default",

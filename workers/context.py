@@ -139,12 +139,14 @@ class Workshop:
         inputs.mkdir(exist_ok=True)
         path = inputs / name
         if not path.exists():
+            part = path.with_name(f"{name}.part")
             # A run that is taken up again after its end finds what was uploaded in quarantine storage.
             kept = key.startswith(f"{self._row.id}/")
-            found = (self._tools.quarantine if kept else self._tools.staging).download(key, path)
+            found = (self._tools.quarantine if kept else self._tools.staging).download(key, part)
             if found != sha256:
-                path.unlink()
+                part.unlink()
                 raise Unavailable("digest_mismatch", f"Storage returned {found} for {name}, recorded was {sha256}.")
+            part.rename(path)
         return path
 
     def _check(self) -> None:

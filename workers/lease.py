@@ -1,7 +1,8 @@
 """A worker's right to report, kept alive by a heartbeat; also carries the step's log lines to the database.
 
-The heartbeat is a thread. When the right is gone (cancelled, taken over, out of time, or the database has been silent for
-a whole lease) it ends whatever the step has running, so that the main thread comes back by itself.
+Two threads: the heartbeat asks the database, the watch asks only the clock, because a database that hangs takes the heartbeat
+with it. When the right is gone (cancelled, taken over, out of time, or the database has been silent for a whole lease) they
+end whatever the step has running, so that the main thread comes back by itself.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ log = structlog.get_logger()
 
 BEAT = 1.0
 """Seconds between heartbeats: how soon a cancelled step notices."""
+GRACE = 30.0
+"""Seconds that a step which is out of time has for coming back and saying so; then its lease runs out like a dead worker's."""
 MAX_LINES = 2_000
 MAX_LINE = 4_000
 
@@ -40,6 +43,7 @@ class Lease:
         self._begin = begin
         self._attempt = (run_id, stage, attempt)
         self._seconds = seconds
+        self._pause = min(BEAT, seconds / 4)
         self._deadline = time.monotonic() + time_limit
         self._valid_until = time.monotonic() + seconds
         self._lines: deque[tuple[datetime, str]] = deque()
@@ -47,17 +51,22 @@ class Lease:
         self._enders: list[Callable[[], None]] = []
         self._guard = threading.Lock()
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat_until_done, name="lease", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._beat_until_done, name="lease-heartbeat", daemon=True),
+            threading.Thread(target=self._watch_until_done, name="lease-watch", daemon=True),
+        ]
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
         self._flush()
 
     def log(self, text: str) -> None:
@@ -77,25 +86,27 @@ class Lease:
             end()
 
     def _beat_until_done(self) -> None:
-        pause = min(BEAT, self._seconds / 4)
-        while not self._done.wait(pause):
-            if time.monotonic() > self._deadline:
-                self.timed_out = True
-                self._lose("time_limit")
-                return
-            if not self._beat():
+        while not self._done.wait(self._pause):
+            if time.monotonic() > self._deadline + GRACE or not self._beat():
                 return
 
+    def _watch_until_done(self) -> None:
+        while not self._done.wait(self._pause):
+            now = time.monotonic()
+            if now > self._deadline and not self.timed_out:
+                self.timed_out = True
+                self._lose("out of time")
+            if now > self._valid_until and not self.lost:
+                self._lose("the database was silent for a whole lease")
+
     def _beat(self) -> bool:
+        """False: the attempt is not ours any more."""
         sent = time.monotonic()
         try:
             with self._begin() as session:
                 owned = store.renew(session, *self._attempt, self._seconds)
         except SQLAlchemyError as error:
             log.warning("lease.unreachable", error=str(error))
-            if time.monotonic() > self._valid_until:
-                self._lose("the database was silent for a whole lease")
-                return False
             return True
         if not owned:
             self._lose("cancelled or taken over")

@@ -1,7 +1,8 @@
 """Carries the outbox to the queues, and brings back what dead processes left. `python -m workers.relay`
 
-Two loops that share nothing: the drain answers doorbells at once, the sweep comes round every few seconds. Any number of
-relays may run; rows are locked with SKIP LOCKED, and what is rung twice is claimed once.
+Three loops that share nothing: the drain answers doorbells at once, the sweep comes round every few seconds, and housekeeping
+moves bytes for as long as that takes. Any number of relays may run; rows are locked with SKIP LOCKED, and what is rung twice
+is claimed once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import engine, store
 from pipeline.stage import discover
-from pipeline.staging import sweep_staging
+from pipeline.staging import sweep_staging, sweep_transfers
 from registry import store as registry
 from shared import observe
 from shared.db import Begin, connect, transactions
@@ -37,12 +38,17 @@ from workers.rescan import current_rules, queue
 log = structlog.get_logger()
 
 BATCH = 100
+LOT = 100
+"""Runs that one sweep brings back in one transaction."""
+_AWAY = (SQLAlchemyError, psycopg.Error, OperationalError, redis.RedisError, AdapterError, OSError)
 IDLE = 1.0
 """Seconds: how long the drain waits for a doorbell before it looks all the same."""
 PAUSE = 1.0
 """Seconds to wait when the database or the broker is away."""
 TIDY_EVERY = 60.0
-"""Seconds between looks at the staging bucket for bytes that belong to nobody."""
+"""Seconds between looks at the buckets for bytes that belong to nobody."""
+CLEANING = 900.0
+"""Seconds after which a cleanup that was begun and never finished is begun again."""
 MEMORY = "slipway:memory"
 """A key in the broker. Gone means the broker has forgotten everything, queued messages too."""
 
@@ -68,33 +74,46 @@ def _ring(app: Celery, run_id: UUID, body: dict[str, Any]) -> None:
     )
 
 
-def clean(begin: Begin, staging: Bucket, quarantine: Bucket) -> int:
-    """Empty staging behind finished runs, one at a time; the original goes to quarantine storage first.
+def clean(begin: Begin, staging: Bucket, quarantine: Bucket, linger: float) -> int:
+    """Empty staging behind finished runs, one at a time. How many were done.
 
-    One that cannot be done now is put off, so that it holds up no other. How many were done.
+    The original goes to quarantine storage first, and its bytes stay for `linger` seconds more where addresses that were
+    handed out before lead to. A run that cannot be done now is put off, so that it holds up no other.
     """
     done = 0
+    while (message := _next_cleanup(begin)) is not None:
+        try:
+            kept_now = retire(begin, message.run_id, staging, quarantine)
+        except DependencyUnavailable as error:
+            log.warning("cleanup.put_off", run_id=str(message.run_id), error=error.message)
+            with begin() as session:
+                store.put_off(session, message, TIDY_EVERY)
+            continue
+        with begin() as session:
+            if kept_now:
+                store.put_off(session, message, linger)
+            else:
+                store.delivered(session, [message])
+        done += not kept_now
+    return done
+
+
+def _next_cleanup(begin: Begin) -> store.Message | None:
+    """A due cleanup, put off for the time that it may take: if we die over it, it comes round again."""
     while True:
         with begin() as session:
             messages = store.take_messages(session, "cleanup", 1)
             for message in messages:
-                if not store.load(session, message.run_id, lock=True).status.terminal:
-                    store.delivered(session, [message])  # retried since; its bytes are needed again
-                    continue
-                try:
-                    retire(session, message.run_id, staging, quarantine)
-                except DependencyUnavailable as error:
-                    log.warning("cleanup.put_off", run_id=str(message.run_id), error=error.message)
-                    store.put_off(session, message, TIDY_EVERY)
-                else:
-                    store.delivered(session, [message])
-                    done += 1
+                if store.load(session, message.run_id).status.terminal:
+                    store.put_off(session, message, CLEANING)
+                    return message
+            store.delivered(session, messages)  # taken up again since; its bytes are needed
         if not messages:
-            return done
+            return None
 
 
 class Relay:
-    """Both loops, until told to stop."""
+    """All three loops, until told to stop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -111,28 +130,37 @@ class Relay:
         )
         self._staging = storage.bucket(settings.bucket("staging"))
         self._quarantine = storage.bucket(settings.bucket("quarantine"))
+        self._registry = storage.bucket(settings.bucket("registry"))
         self._tidied = 0.0
         self._looked = -float("inf")
         self.stopping = threading.Event()
 
     def run(self) -> None:
-        sweeper = threading.Thread(target=self._loop, args=("sweep", self._sweep_once), name="sweep", daemon=True)
-        sweeper.start()
-        self._loop("drain", self._drain_until_broken)
-        sweeper.join(timeout=10)
+        others = [
+            threading.Thread(target=self._loop, args=(turn,), name=turn.__name__.strip("_"), daemon=True)
+            for turn in (self._sweep, self._keep_house)
+        ]
+        for thread in others:
+            thread.start()
+        self._loop(self._drain_until_broken)
+        for thread in others:
+            thread.join(timeout=10)
 
     def close(self) -> None:
         self._app.close()
         self._redis.close()
         self._database.dispose()
 
-    def _loop(self, name: str, turn: Callable[[], None]) -> None:
-        """Do `turn` for ever; a dependency that is away costs a pause, never the process."""
+    def _loop(self, turn: Callable[[], None]) -> None:
+        """Do `turn` for ever; a dependency that is away costs a pause, and so does a bug of ours: never the loop."""
         while not self.stopping.is_set():
             try:
                 turn()
-            except (SQLAlchemyError, psycopg.Error, OperationalError, redis.RedisError, AdapterError, OSError) as error:
-                log.warning("relay.dependency_away", loop=name, error=str(error))
+            except _AWAY as error:
+                log.warning("relay.dependency_away", loop=turn.__name__.strip("_"), error=str(error))
+                self.stopping.wait(PAUSE)
+            except Exception:
+                log.exception("relay.crashed", loop=turn.__name__.strip("_"))
                 self.stopping.wait(PAUSE)
 
     def _drain_until_broken(self) -> None:
@@ -149,25 +177,40 @@ class Relay:
                 for _ in listener.notifies(timeout=wait, stop_after=1):
                     pass
 
-    def _sweep_once(self) -> None:
+    def _sweep(self) -> None:
         forgot = self._broker_forgot()
-        with self._begin() as session:
-            found = engine.sweep(session, ring_again=self._settings.ring_again, broker_forgot=forgot)
-            engine.expire(session, retention=self._settings.run_retention)
+        found = LOT
+        while found >= LOT:
+            with self._begin() as session:
+                found = engine.sweep(session, ring_again=self._settings.ring_again, broker_forgot=forgot, limit=LOT)
         if forgot:
-            log.warning("relay.broker_forgot", rung=found)
+            log.warning("relay.broker_forgot")
             self._redis.set(MEMORY, "1")
-        clean(self._begin, self._staging, self._quarantine)
+        with self._begin() as session:
+            engine.expire(session, retention=self._settings.run_retention)
+        self.stopping.wait(self._settings.sweep_interval)
+
+    def _broker_forgot(self) -> bool:
+        """Away is not forgetful: what else died is looked after all the same."""
+        try:
+            return not self._redis.exists(MEMORY)
+        except redis.RedisError as error:
+            log.warning("relay.dependency_away", loop="sweep", error=str(error))
+            return False
+
+    def _keep_house(self) -> None:
+        """Whatever moves bytes or may take its time."""
+        clean(self._begin, self._staging, self._quarantine, self._settings.download_lifetime)
         if time.monotonic() - self._tidied > min(TIDY_EVERY, self._settings.upload_expiry):
-            sweep_staging(self._staging, self._known, timedelta(seconds=self._settings.upload_expiry))
+            expiry = timedelta(seconds=self._settings.upload_expiry)
+            sweep_staging(self._staging, self._known, expiry)
+            for bucket in (self._quarantine, self._registry):
+                sweep_transfers(bucket, expiry)
             self._tidied = time.monotonic()
         if 0 < self._settings.rescan_interval < time.monotonic() - self._looked:
             queue(self._begin, self._stages, current_rules(self._settings.second_opinions))
             self._looked = time.monotonic()
         self.stopping.wait(self._settings.sweep_interval)
-
-    def _broker_forgot(self) -> bool:
-        return not self._redis.exists(MEMORY)
 
     def _known(self, keys: Any) -> set[str]:
         with self._begin() as session:

@@ -46,6 +46,7 @@ class Harbour:
     damage_downloads: int = 0
     ignore_range: bool = False
     expired_links: int = 0
+    expired_status: int = 403
     ready: dict[str, Any] = field(
         default_factory=lambda: {
             "status": "ready",

@@ -267,7 +267,7 @@ class Handler(BaseHTTPRequestHandler):
             self._problem(400, "two_credentials", "Storage takes one way to sign in.")
             return
         if query["signature"] != "new":
-            self._bytes(b"<Error>expired</Error>", 403, {"Content-Type": "application/xml"})
+            self._bytes(b"<Error>expired</Error>", self.harbour.expired_status, {"Content-Type": "application/xml"})
             return
         content = self.harbour.bytes_by_artifact[artifact]
         if self.harbour.damage_downloads > 0:

@@ -243,8 +243,11 @@ def test_what_is_there_already_is_not_fetched_again(server: Harbour, client: Cli
 
 
 @pytest.mark.usefixtures("weights")
-def test_an_expired_address_is_renewed(server: Harbour, client: Client, tmp_path: Path) -> None:
-    server.expired_links = 1
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_address_that_expired_or_whose_file_has_moved_is_renewed(
+    server: Harbour, client: Client, tmp_path: Path, status: int
+) -> None:
+    server.expired_links, server.expired_status = 1, status
     assert client.pull("digits", tmp_path / "m.onnx").read_bytes() == WEIGHTS
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -34,9 +35,9 @@ def value_of(body: bytes) -> Any:
 
 
 def parse(body: bytes) -> Any:
-    """Strict JSON: UTF-8, no NaN, no lone surrogates or NUL in strings, at most `MAX_DEPTH` levels."""
+    """Strict JSON: UTF-8, finite numbers, no lone surrogates or NUL in strings, at most `MAX_DEPTH` levels."""
     try:
-        parsed = json.loads(body.decode(), parse_constant=_no_constant)
+        parsed = json.loads(body.decode(), parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError) as fault:
         raise _invalid("it is no JSON") from fault
     level = [parsed]
@@ -71,6 +72,13 @@ def _is_text(text: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is beyond all numbers")
+    return number
 
 
 def _invalid(why: str) -> Rejected:

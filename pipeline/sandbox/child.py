@@ -175,10 +175,11 @@ class SandboxChild:
             del self._tail[:-_OUTPUT_KEPT]
 
     def _see_death(self) -> Exception:
-        """The child hung up: it is dead, dying or pretending. Wait for the zygote's report and judge it."""
-        poller = select.poll()
-        poller.register(self._status, select.POLLIN)
-        if not poller.poll(_DYING_WITHIN * 1000):
+        """The child hung up: it is dead, dying or pretending. Wait for the zygote's report and judge it.
+
+        Of a child that is dead without a report nobody knows how it died: a zygote that is late is not the model's fault.
+        """
+        if not _ready(self._status.fileno(), _DYING_WITHIN) and not _ready(self._fate, 0.0):
             return self._kill(Rejected("crashed", "The process that read the model hung up."))
         death = self._report()
         self._drain()
@@ -209,6 +210,13 @@ class SandboxChild:
         if self._over is None:
             self._over = why
         return self._over
+
+
+def _ready(descriptor: int, seconds: float) -> bool:
+    """Whether there is something to read within `seconds`; of a pidfd, whether the process has ended."""
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(seconds * 1000))
 
 
 def _field(path: Path, name: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +96,16 @@ def test_redis_losing_all_its_data_loses_no_run(
     assert kinds(subscriber) == ["submitted", *["claimed", "passed"] * 6]
 
 
+def test_a_database_that_restarts_costs_nobody_a_run(
+    slipway: Stack, client: Client, pushed: Run, subscriber: Subscriber
+) -> None:
+    until(lambda: working_on(client, pushed, "convert"))
+    slipway.kill("postgres")
+    slipway.start("postgres")
+    assert client.wait(pushed.id, timeout=120).status == "succeeded"
+    kinds(subscriber)
+
+
 def test_the_relay_killed_and_started_again_carries_on(
     slipway: Stack, client: Client, pushed: Run, subscriber: Subscriber
 ) -> None:
@@ -111,9 +122,9 @@ def test_cancelling_ends_the_sandboxed_child_within_seconds_and_a_retry_finishes
     slipway: Stack, client: Client, pushed: Run
 ) -> None:
     until(lambda: working_on(client, pushed, "convert"))
-    until(lambda: bool(sandboxed()))
+    until(lambda: bool(sandboxed(slipway)))
     assert client.cancel(pushed.id).status == "cancelled"
-    until(lambda: not sandboxed(), within=3)
+    until(lambda: not sandboxed(slipway), within=5)
     client.retry(pushed.id)
     run = client.wait(pushed.id, timeout=90)
     assert run.status == "succeeded"
@@ -126,14 +137,27 @@ def test_the_log_of_a_step_tells_what_it_did(client: Client, pushed: Run) -> Non
     assert any("gate scan_clean: passed" in line for line in client.log(run.id, "promote"))
 
 
-def sandboxed() -> list[int]:
-    """Processes of nobody that a seccomp filter holds: sandbox children at work."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            fields = dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line)
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if fields.get("Seccomp") == "2" and fields["State"][0] in "RS":
-            found.append(int(fields["Pid"]))
-    return found
+def sandboxed(slipway: Stack) -> list[int]:
+    """Sandbox children at work: below the workers, held by more seccomp filters than we are, and alive."""
+    processes = {int(path.parent.name): _status(path) for path in Path("/proc").glob("[0-9]*/status")}
+    ours = int(processes[os.getpid()]["Seccomp_filters"])
+
+    def below(pid: int, top: int) -> bool:
+        while pid in processes and pid != top:
+            pid = int(processes[pid].get("PPid", 0))
+        return pid == top
+
+    return [
+        pid
+        for pid, fields in processes.items()
+        if int(fields.get("Seccomp_filters", 0)) > ours
+        and fields["State"][0] in "RS"
+        and below(pid, slipway.pid("worker"))
+    ]
+
+
+def _status(path: Path) -> dict[str, str]:
+    try:
+        return dict(line.split(":\t", 1) for line in path.read_text().splitlines() if ":\t" in line)
+    except (FileNotFoundError, ProcessLookupError):
+        return {}

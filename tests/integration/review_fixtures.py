@@ -63,7 +63,7 @@ class Yard:
         return work(self.tools, stage, run_id, attempt)
 
     def clean(self) -> int:
-        return clean(self.tools.begin, self.staging, self.quarantine)
+        return clean(self.tools.begin, self.staging, self.quarantine, linger=0.0)
 
     def load(self, run_id: UUID) -> Run:
         with self.tools.begin() as session:

@@ -263,4 +263,7 @@ def test_a_public_model_is_open_to_all_but_its_runs_are_not(
     version = stranger.get(f"/api/v1/models/{model}/versions/latest").json()
     assert (version["version"], version["run"]) == ("1.0.0", None)
     assert stranger.get(version["links"]["download"]).json()["name"] == FAST
+    source = {"artifact": "source"}
+    problem(stranger.get(version["links"]["download"], params=source), 404, "artifact_not_found")
+    assert ada.get(version["links"]["download"], params=source).json()["name"] == "source"
     problem(stranger.get(f"/api/v1/runs/{run_id}"), 404, "run_not_found")

@@ -277,6 +277,23 @@ def test_a_kill_from_outside_is_not_the_models_fault(child: SandboxChild) -> Non
     assert caught.value.code == "sandbox_killed"
 
 
+def test_a_child_of_whose_death_the_zygote_does_not_tell_in_time_is_not_the_models_fault(
+    child: SandboxChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.sandbox.child._DYING_WITHIN", 0.2)
+    monkeypatch.setattr("pipeline.sandbox.child._GONE_WITHIN", 0.5)
+    pid = int(Path(f"/proc/self/fdinfo/{child._fate}").read_text().split("Pid:")[1].split()[0])
+    zygote = int(Path(f"/proc/{pid}/status").read_text().split("PPid:")[1].split()[0])
+    os.kill(zygote, signal.SIGSTOP)  # as on a machine that is out of breath
+    try:
+        threading.Timer(0.2, os.kill, [pid, signal.SIGKILL]).start()
+        with pytest.raises(Unavailable) as caught:
+            child.call(payload("sleep"), seconds=20)
+    finally:
+        os.kill(zygote, signal.SIGCONT)
+    assert caught.value.code == "sandbox_killed"
+
+
 def test_our_bugs_come_back_with_their_traceback(child: SandboxChild) -> None:
     with pytest.raises(ChildFailed, match="KeyError: 'oops'"):
         child.call(payload("fail"), text="oops")

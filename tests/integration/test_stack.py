@@ -32,6 +32,16 @@ EICAR = bytes.fromhex(
     "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d"
     "5354414e444152442d414e544956495255532d544553542d46494c452124482b482a"
 )
+
+
+def composes() -> bool:
+    docker = shutil.which("docker")
+    return (
+        docker is not None
+        and subprocess.run([docker, "compose", "version"], check=False, capture_output=True).returncode == 0
+    )
+
+
 needs_clamd = pytest.mark.skipif(not Path("/usr/sbin/clamd").exists(), reason="clamd is not installed")
 
 
@@ -447,6 +457,21 @@ def test_the_compose_file_is_valid() -> None:
         "docker-compose.yml",
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.skipif(not composes(), reason="no docker client with compose is here")
+def test_a_docker_client_understands_the_compose_file() -> None:
+    secrets = re.findall(r"^([A-Z0-9_]+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    result = subprocess.run(
+        ["docker", "compose", "--profile", "gpu", "config", "--quiet"],
+        cwd=ROOT,
+        env=os.environ | dict.fromkeys(secrets, "x" * 32),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
 
 

@@ -1,12 +1,18 @@
-"""A sandboxed function that never comes back, inside a step with a short time limit."""
+"""A step with a short time limit: a sandboxed function that never comes back, or a sleep that notices nothing."""
+
+import time
 
 from pipeline.stage import Context, Report, Stage
 
 
 def run(ctx: Context) -> Report:
-    if ctx.upload.declared.get("config", {}).get("mood") == "hangs":
-        with ctx.sandbox.open(read=[], scratch=ctx.scratch) as child:
-            child.call("tests.stages.hang:forever")
+    match ctx.upload.declared.get("config", {}).get("mood"):
+        case "hangs":
+            with ctx.sandbox.open(read=[], scratch=ctx.scratch) as child:
+                child.call("tests.stages.hang:forever")
+        case "sleeps":
+            time.sleep(8)
+            ctx.log("awake")
     return Report(facts={"published": []})
 
 

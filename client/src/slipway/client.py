@@ -220,7 +220,7 @@ class Client:
         return Run.read(as_object(answer))
 
     def cancel(self, run_id: str) -> Run:
-        """Stop a run; what it has made so far is thrown away."""
+        """Stop a run; what it has made so far is kept for a retry, for a while."""
         return Run.read(_run_in(self._wire.json("POST", f"{_run_path(run_id)}/cancel")))
 
     def retry(self, run_id: str, *, stage: str | None = None) -> Run:

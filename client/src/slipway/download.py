@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import httpx2
 
-from slipway.errors import DigestMismatch, NotAllowed, SlipwayError, Unreachable
+from slipway.errors import DigestMismatch, NotAllowed, NotFound, SlipwayError, Unreachable
 from slipway.records import Download
 from slipway.transport import Wire, again_after, problem, unreachable
 from slipway.upload import Listener, Progress, digest_of, ignore
@@ -74,7 +74,9 @@ def _fill(wire: Wire, link: Callable[[], Download], part: Path, download: Downlo
             error = failure
         if _size(part) >= download.size and part.exists():
             return
-        if isinstance(error, NotAllowed) and fresh_links == 0:  # the address has expired
+        if (
+            isinstance(error, NotAllowed | NotFound) and fresh_links == 0
+        ):  # the address has expired, or the file has moved
             fresh_links += 1
             download = link()
             continue

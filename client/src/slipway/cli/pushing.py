@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Task, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 from rich.text import Text
 
@@ -120,6 +120,14 @@ def shape(given: list[str] | None) -> list[int] | dict[str, list[int]] | None:
     return named
 
 
+class Speed(TransferSpeedColumn):
+    """Bytes a second, or nothing where an upload was over before it had one."""
+
+    def render(self, task: Task) -> Text:
+        known = task.finished_speed or task.speed
+        return super().render(task) if known else Text()
+
+
 class Meter:
     """Shows how far an upload or a download is: bars on a terminal, one line per phase anywhere else."""
 
@@ -136,8 +144,8 @@ class Meter:
                 TextColumn("{task.description:<11}"),
                 BarColumn(bar_width=30),
                 DownloadColumn(),
-                TransferSpeedColumn(),
-                TimeRemainingColumn(),
+                Speed(),
+                TimeRemainingColumn(elapsed_when_finished=True),
                 console=self._screen.err,
             )
             self._bars.start()

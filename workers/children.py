@@ -1,0 +1,129 @@
+"""The processes of a worker: their tasks, and what each child works with. Celery asks this loader whenever one begins.
+
+A composition root: a child may be forked, and have everything that its parent had, or spawned, and have nothing but the
+environment. Connections are made in the child, because they survive neither.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from celery.loaders.app import AppLoader
+from celery.signals import worker_process_shutdown
+
+from pipeline.formats import PRELOAD
+from pipeline.opinions import check
+from pipeline.sandbox import Zygote
+from pipeline.stage import Stage, discover
+from shared import observe
+from shared.antivirus import Clamd
+from shared.db import connect, transactions
+from shared.settings import Settings
+from shared.storage import Storage
+from workers.app import POOL, task_name
+from workers.context import PASSABLE
+from workers.scanner import ClamdScanner
+from workers.tasks import Tools, work
+
+SCRATCH = "slipway-scratch-"
+LOCK = "in-use"
+
+
+class Loader(AppLoader):
+    """Registers a task for each stage where a worker process begins, and builds its tools where a child does."""
+
+    tools: Tools
+
+    def on_worker_init(self) -> None:
+        """In the parent, and once more in a spawned child."""
+        for stage in discover(Settings().stage_packages):
+            self._register(stage)
+
+    def on_worker_process_init(self) -> None:
+        settings = Settings()
+        observe.configure(fmt=settings.log_format, level=settings.log_level)
+        zygote = _zygote(settings)
+        scratch = new_scratch(Path(tempfile.gettempdir()))
+        self.tools = _tools(settings, zygote, scratch)
+
+        def close(**_: Any) -> None:
+            zygote.close()
+            shutil.rmtree(scratch, ignore_errors=True)
+
+        worker_process_shutdown.connect(close, weak=False)
+
+    def _register(self, stage: Stage) -> None:
+        def task(run_id: str, attempt: int) -> str:
+            return work(self.tools, stage, UUID(run_id), attempt)
+
+        task.__doc__ = f"One attempt of the step {stage.name!r}."
+        self.app.task(name=task_name(stage.name), shared=False)(task)
+
+
+def new_scratch(place: Path) -> Path:
+    """A folder for one child's work, locked for as long as the process lives, so that no other takes it for a dead one's."""
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=place))
+    # Never closed: the kernel lets go of the lock when the process ends, however it ends.
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    folder.chmod(PASSABLE)
+    return folder
+
+
+def forget_dead_scratch(place: Path) -> None:
+    """Remove what killed workers left: locks tell, not process numbers, because containers may share the place."""
+    for folder in place.glob(f"{SCRATCH}*"):
+        try:
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # being made or being removed at this moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)
+
+
+def _zygote(settings: Settings) -> Zygote:
+    opinions = check(settings.second_opinions)
+    prefixes = (
+        "pipeline.",
+        *(f"{package}." for package in settings.stage_packages),
+        *(f"{module}." for module in opinions),
+    )
+    return Zygote(preload=(*PRELOAD, *opinions), prefixes=prefixes)
+
+
+def _tools(settings: Settings, zygote: Zygote, scratch: Path) -> Tools:
+    storage = Storage(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+    )
+    return Tools(
+        begin=transactions(connect(settings.sqlalchemy_url, pool_size=2)),
+        staging=storage.bucket(settings.bucket("staging")),
+        registry=storage.bucket(settings.bucket("registry")),
+        quarantine=storage.bucket(settings.bucket("quarantine")),
+        sandbox=zygote,
+        scanner=ClamdScanner(Clamd(settings.clamd_url)) if settings.clamd_url else None,
+        scratch=scratch,
+        lease=settings.lease,
+        options={
+            "benchmark_timeout": settings.benchmark_timeout,
+            "benchmark_rounds": settings.benchmark_rounds,
+            "second_opinions": settings.second_opinions,
+        },
+        worker=f"{os.environ[POOL]}@{socket.gethostname()}:{os.getpid()}",
+    )
