@@ -7,7 +7,7 @@ only step: what it refuses is in quarantine again, with everything that was made
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +22,8 @@ from registry.audit import Actor
 from registry.errors import NotWaivable
 from registry.waivers import WAIVABLE, Stop, Waiver, judge
 
+RESCAN = "rescan"
+"""The queue of re-scans: one of their own, so that they do not stand before uploads."""
 _HITS_TOLD = 20
 
 
@@ -155,7 +157,9 @@ def stops_of(row: Row[Any]) -> list[Stop]:
 
 
 def _look_again(session: Session, row: Row[Any], step: Step) -> UUID:
-    run = engine.submit(session, version_id=row.id, owner_id=row.uploaded_by, plan=[step], purpose=Purpose.RESCAN)
+    run = engine.submit(
+        session, version_id=row.id, owner_id=row.uploaded_by, plan=[replace(step, queue=RESCAN)], purpose=Purpose.RESCAN
+    )
     return run.id
 
 

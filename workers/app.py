@@ -30,7 +30,8 @@ class Pool:
 
 
 POOLS = {
-    "cpu": Pool(queues=("scan", "cpu", "convert", "default"), concurrency=None),
+    # Queues take turns, so that a thousand re-scans do not stand before an upload.
+    "cpu": Pool(queues=("scan", "cpu", "convert", "default", "rescan"), concurrency=None),
     # Measurements do not share a core with each other.
     "bench": Pool(queues=("bench",), concurrency=1),
     # One process per device, started afresh: CUDA does not survive a fork.
