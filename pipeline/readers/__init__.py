@@ -1,7 +1,7 @@
 """Static analysis by content: which bytes were understood, by which reader, and what in them is not harmless.
 
-One reader is one file of this package that ends in `READER = Reader(...)` or, for archives of a known layout, in
-`LAYOUTS = (Layout(...), ...)`. Standard library only, nothing is executed: made to run inside the sandbox.
+One reader is one file of this package that ends in `READER = Reader(...)` (`READERS = (...)` where several share one
+engine) or, for archives of a known layout, in `LAYOUTS = (Layout(...), ...)`. Standard library only, nothing is executed: made to run inside the sandbox.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def discover(package: str = __name__) -> tuple[tuple[Reader, ...], tuple[Layout,
         reader = getattr(loaded, "READER", None)
         if reader is not None:
             readers.append(reader)
+        readers.extend(getattr(loaded, "READERS", ()))
         layouts.extend(getattr(loaded, "LAYOUTS", ()))
     return tuple(sorted(readers, key=lambda reader: (reader.rank, reader.name))), tuple(layouts)
 
@@ -46,7 +47,9 @@ def examine(
     Into the folder `unpack_to`, if given, goes the content of every packed archive member, for an antivirus to see.
 
     Returns `{verdict: clean | malicious | unknown, findings: […], stops: {rule: severity}, left_out: n,
-    bytes: {reader: n}, summary, ruleset}`; `stops` has every rule that keeps the file from passing, also where findings are left out.
+    bytes: {reader: n}, seen: n, summary, ruleset}`; `stops` has every rule that keeps the file from passing, also where
+    findings are left out. `seen` counts the file's bytes and all that was unpacked from it, `bytes` says which reader
+    understood how many of them: in a clean file, all.
     `summary` is what `replay` needs: `{names: [{reader, name, path}], parts: [{path, reader}]}`.
     """
     readers, layouts = discover()
@@ -58,8 +61,10 @@ def examine(
     )
     with Path(path).open("rb", buffering=0) as file:
         source = Source(file=file, start=0, size=Path(path).stat().st_size)
+        inspection.expect(source.size)
         inspection.examine(source, filename)
-    return {**inspection.as_json(), "ruleset": ruleset()}
+    inspection.settle(filename)
+    return {**inspection.as_json(), "seen": inspection.seen, "ruleset": ruleset()}
 
 
 def replay(names: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:

@@ -1,85 +1,102 @@
 """Which globals a pickle may name, and which of them it may call with what. Knows no opcodes.
 
-Allow-lists of exact `(module, name)` pairs: a new gadget is unknown until somebody reviews it here. `KNOWN_GADGETS`
-only decides whether a refusal says "malicious" or "unknown"; it lets nothing pass.
+Allow-lists of exact `(module, name)` pairs: a new gadget is unknown until somebody reviews it. The lists of whole
+frameworks are generated, reviewed as a diff and lie beside this file (`allow/`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
 
+from pipeline.readers import arrays, checks
+from pipeline.readers.checks import BUILTINS, Check, StateCheck
+from pipeline.readers.symbols import Pair
 from pipeline.readers.words import words
 
-Pair = tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Global:
-    """A name that a pickle looked up."""
-
-    module: str
-    name: str
-
-    @property
-    def pair(self) -> Pair:
-        return self.module, self.name
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
-
-
-class Thing:
-    """A value whose content does not matter: a list, a number out of range, the result of a vetted call."""
-
-    __slots__ = ("what",)
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-
-Check = Callable[[tuple[object, ...]], bool]
-
-
-def _no_globals(arguments: tuple[object, ...]) -> bool:
-    return not any(isinstance(argument, Global) for argument in arguments)
-
-
-def _encoded_bytes(arguments: tuple[object, ...]) -> bool:
-    """How protocol 2 writes bytes: `_codecs.encode(text, "latin1")`."""
-    return len(arguments) == 2 and isinstance(arguments[0], str) and arguments[1] in ("latin1", "latin-1")
-
-
-def _given_bytes(arguments: tuple[object, ...]) -> bool:
-    """`bytearray(number)` would fill the memory."""
-    return all(isinstance(argument, str | Thing) for argument in arguments)
+_LISTS = Path(__file__).parent / "allow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """`calls` may be called when their check agrees; `names` may stand there as data; `classes` may be made and filled.
+    """`calls` may be called when their check agrees; `names` may stand there as data.
 
-    `is_class` adds names that follow a rule instead of a list. `storages` lets persistent ids name tensor storages.
+    `classes` may be made without arguments (or with those that `calls` accepts); `states` says what may be set as the
+    state of an instance, or of what a call returned. What is in `tables` takes entries as a dict does, what is in
+    `lists` takes items as a list does. `makers` return an instance of the class that is their first argument.
+    `members` has the names that `getattr` may fetch from a class.
+
+    `tools` may be called but never stand as a value that somebody else might call later.
+
+    `is_class` adds classes that follow a rule instead of a list. `storages` lets persistent ids name tensor storages, `tensors` lets them name the tensors of the oldest torch files.
     """
 
     calls: Mapping[Pair, Check] = field(default_factory=dict)
     names: frozenset[Pair] = frozenset()
+    classes: frozenset[Pair] = frozenset()
+    states: Mapping[Pair, StateCheck] = field(default_factory=dict)
+    tables: frozenset[Pair] = frozenset()
+    lists: frozenset[Pair] = frozenset()
+    makers: frozenset[Pair] = frozenset()
+    members: Mapping[Pair, frozenset[str]] = field(default_factory=dict)
+    tools: frozenset[Pair] = frozenset()
     is_class: Callable[[Pair], bool] = frozenset[Pair]().__contains__
     storages: bool = False
+    tensors: bool = False
 
     def knows(self, pair: Pair) -> bool:
-        return pair in self.calls or pair in self.names or self.is_class(pair)
+        return pair in self.calls or pair in self.names or pair in self.classes or self.is_class(pair)
 
 
-_BUILTINS = ("builtins", "__builtin__")
+def _in_builtins(names: str) -> frozenset[Pair]:
+    return frozenset((module, name) for module in BUILTINS for name in words(names))
+
+
+_COPYREG = ("copyreg", "copy_reg")
 
 PLAIN = Allowed(
     calls={
-        ("collections", "OrderedDict"): _no_globals,
-        ("_codecs", "encode"): _encoded_bytes,
-        **{(module, name): _no_globals for module in _BUILTINS for name in ("set", "frozenset", "complex", "slice")},
-        **{(module, "bytearray"): _given_bytes for module in _BUILTINS},
-    }
+        ("collections", "OrderedDict"): checks.data,
+        ("collections", "Counter"): checks.data,
+        ("collections", "deque"): checks.data,
+        ("collections", "defaultdict"): checks.default_factory,
+        ("_codecs", "encode"): checks.encoded,
+        **dict.fromkeys(_in_builtins("set frozenset list tuple dict"), checks.data),
+        **dict.fromkeys(_in_builtins("complex slice range xrange"), checks.plain),
+        **dict.fromkeys(_in_builtins("bytearray"), checks.given_bytes),
+        **dict.fromkeys(_in_builtins("bytes object"), checks.nothing),
+        **dict.fromkeys(_in_builtins("type"), checks.kind_of_nothing),
+        **dict.fromkeys((("datetime", name) for name in words("datetime date time timedelta timezone")), checks.moment),
+        **dict.fromkeys(
+            (("pathlib", f"{kind}Path") for kind in words("Pure Posix Windows PurePosix PureWindows")),
+            checks.texts_and_numbers,
+        ),
+        **dict.fromkeys(
+            (("pathlib._local", f"{kind}Path") for kind in words("Pure Posix Windows PurePosix PureWindows")),
+            checks.texts_and_numbers,
+        ),
+        ("decimal", "Decimal"): checks.texts_and_numbers,
+        ("fractions", "Fraction"): checks.fraction,
+        **{(module, "__newobj__"): checks.instance for module in _COPYREG},
+        **{(module, "_reconstructor"): checks.reconstructed for module in _COPYREG},
+    },
+    classes=frozenset(
+        {("uuid", "UUID"), ("argparse", "Namespace"), ("types", "SimpleNamespace"), ("collections", "OrderedDict")}
+    ),
+    states={
+        ("collections", "OrderedDict"): checks.attributes,
+        ("uuid", "UUID"): checks.attributes,
+        ("argparse", "Namespace"): checks.attributes,
+        ("types", "SimpleNamespace"): checks.attributes,
+    },
+    names=_in_builtins("int float str unicode long bool bytes object NoneType Ellipsis NotImplemented"),
+    tables=frozenset(
+        {("collections", name) for name in words("OrderedDict Counter defaultdict")} | _in_builtins("dict")
+    ),
+    lists=frozenset({("collections", "deque")} | _in_builtins("list")),
+    makers=frozenset((module, name) for module in _COPYREG for name in ("__newobj__", "_reconstructor")),
 )
 """Pickles of plain Python data."""
 
@@ -94,22 +111,32 @@ _DTYPES = (
 )  # fmt: skip
 _SCHEMES = ("per_tensor_affine", "per_channel_affine", "per_channel_affine_float_qparams", "strided")
 
-TENSORS = Allowed(
+TENSORS = replace(
+    PLAIN,
     calls={
         **PLAIN.calls,
-        ("torch._utils", "_rebuild_tensor"): _no_globals,
-        ("torch._utils", "_rebuild_tensor_v2"): _no_globals,
-        ("torch._utils", "_rebuild_parameter"): _no_globals,
-        ("torch._utils", "_rebuild_qtensor"): _no_globals,  # the scheme it names stands inside a tuple
-        ("torch", "Size"): _no_globals,
-        ("torch", "device"): _no_globals,
-        ("torch.serialization", "_get_layout"): _no_globals,
+        ("torch._utils", "_rebuild_tensor"): checks.tensor,
+        ("torch._utils", "_rebuild_tensor_v2"): checks.tensor,
+        ("torch._utils", "_rebuild_tensor_v3"): checks.tensor,
+        ("torch._utils", "_rebuild_parameter"): checks.plain,
+        ("torch._utils", "_rebuild_parameter_with_state"): checks.parameter_with_state,
+        ("torch._utils", "_rebuild_qtensor"): checks.quantised_tensor,
+        ("torch._utils", "_rebuild_sparse_tensor"): checks.plain,
+        ("torch._utils", "_rebuild_meta_tensor_no_storage"): checks.named_tensor,
+        ("torch._tensor", "_rebuild_from_type_v2"): checks.typed_tensor,
+        ("torch", "Size"): checks.plain,
+        ("torch", "device"): checks.texts_and_numbers,
+        ("torch.serialization", "_get_layout"): checks.texts_and_numbers,
     },
-    names=frozenset(
-        {("torch", f"{name}Storage") for name in _STORAGES}
-        | {("torch.storage", "UntypedStorage")}
-        | {("torch", name) for name in (*_DTYPES, *_SCHEMES)}
-    ),
+    names=PLAIN.names
+    | {
+        (module, f"{name}{kind}")
+        for module in ("torch", "torch.cuda")
+        for name in _STORAGES
+        for kind in ("Storage", "Tensor")
+    }
+    | {("torch.storage", "UntypedStorage"), ("torch", "Tensor"), ("torch._tensor", "Tensor")}
+    | {("torch", name) for name in (*_DTYPES, *_SCHEMES)},
     storages=True,
 )
 """Checkpoints that hold tensors and plain data, and nothing that belongs to a class of their own."""
@@ -133,34 +160,83 @@ NATIVE_CLASSES = frozenset(
 )
 """Classes of torch itself, written in C++, that an archive may hold: packed weights."""
 
-SCRIPT = Allowed(
+SCRIPT = replace(
+    TENSORS,
     calls={
         **TENSORS.calls,
-        **{("torch.jit._pickle", f"build_{kind}list"): _no_globals for kind in ("int", "double", "bool", "tensor")},
-        ("torch.jit._pickle", "restore_type_tag"): _no_globals,
+        **{("torch.jit._pickle", f"build_{kind}list"): checks.plain for kind in ("int", "double", "bool", "tensor")},
+        ("torch.jit._pickle", "restore_type_tag"): checks.plain,
     },
-    names=TENSORS.names,
     is_class=_scripted,
-    storages=True,
 )
 """What `torch.jit.save` writes."""
 
-_GADGET_MODULES = words(
-    "os posix nt subprocess sys runpy importlib pty socket shutil ctypes _ctypes code codeop pdb bdb cProfile "
-    "profile timeit inspect marshal pickle _pickle cloudpickle dill joblib shelve webbrowser platform asyncio "
-    "multiprocessing _thread functools operator _operator builtins __builtin__ commands pkgutil pydoc zipimport "
-    "imp http urllib urllib2 httplib ftplib smtplib telnetlib xmlrpc requests aiohttp ssl tempfile glob fileinput "
-    "linecache distutils setuptools pip ensurepip venv doctest unittest idlelib lib2to3 gc atexit nturl2path "
-    "antigravity this torch.hub torch.utils.cpp_extension torch.utils.collect_env torch.utils.bottleneck "
-    "torch.jit torch.serialization torch._inductor torch._dynamo torch.distributed torch.package torch.fx "
-    "torch.testing torch.load numpy.testing numpy.f2py numpy.distutils numpy.load scipy.io pandas.io pandas.eval "
-    "sympy _pyrepl site sitecustomize"
-)
 
+@cache
+def frameworks() -> Allowed:
+    """What the frameworks' own pickles hold: whole estimators and modules, arrays, tables, and all of the above."""
+    flags = _read_lists()
 
-def is_gadget(module: str, name: str) -> bool:
-    """Whether the name is a known way to run code, reach files or talk to somebody."""
-    full = f"{module}.{name}".split(".")
-    return any(".".join(full[:count]) in _GADGET_MODULES for count in range(1, len(full) + 1)) or bool(
-        _GADGET_MODULES & set(full[1:])
+    def having(flag: str) -> frozenset[Pair]:
+        return frozenset(pair for pair, found in flags.items() if flag in found)
+
+    classes = having("class") | having("state")
+    calls: dict[Pair, Check] = {
+        **dict.fromkeys(having("call"), checks.plain),
+        **dict.fromkeys(having("maker"), checks.instance),
+        **dict.fromkeys(_in_builtins("getattr"), checks.member),
+        **TENSORS.calls,
+        **arrays.CALLS,
+        ("functools", "partial"): checks.layer,
+        ("pandas.core.indexes.base", "_new_Index"): checks.new_index,
+        ("pandas.core.indexes.datetimes", "_new_DatetimeIndex"): checks.new_index,
+        ("pandas", "StringDtype"): checks.string_type,
+        ("pandas.core.arrays.string_", "StringDtype"): checks.string_type,
+        ("torch.storage", "_load_from_bytes"): checks.torch_inside,
+    }
+    states: dict[Pair, StateCheck] = {
+        **dict.fromkeys(having("class"), checks.attributes),
+        **dict.fromkeys(having("state"), checks.any_state),
+        **TENSORS.states,
+        **arrays.STATES,
+        ("functools", "partial"): checks.layer_options,
+    }
+    return replace(
+        TENSORS,
+        calls=calls,
+        names=TENSORS.names | arrays.NAMES | having("name") | _in_builtins("set frozenset list tuple dict complex"),
+        classes=TENSORS.classes | classes | arrays.JOBLIB_WRAPPERS,
+        states=states,
+        tables=TENSORS.tables | having("dict"),
+        lists=TENSORS.lists | having("list"),
+        makers=TENSORS.makers | having("maker"),
+        members={pair: frozenset(_members(found)) for pair, found in flags.items() if _members(found)},
+        tools=_in_builtins("getattr") | {("functools", "partial"), ("torch.storage", "_load_from_bytes")},
+        storages=False,
     )
+
+
+@cache
+def full_modules(*, tensors: bool = False) -> Allowed:
+    """What `torch.save` writes: all of that, with tensors whose numbers stand beside the pickle.
+
+    Without joblib's wrapper: torch reads on behind it where joblib would read numbers.
+    """
+    every = frameworks()
+    return replace(every, classes=every.classes - arrays.JOBLIB_WRAPPERS, storages=not tensors, tensors=tensors)
+
+
+def _read_lists() -> dict[Pair, frozenset[str]]:
+    """All lines of all lists: `module name flag …`."""
+    flags: dict[Pair, frozenset[str]] = {}
+    for path in sorted(_LISTS.glob("*.txt")):
+        for line in path.read_text(encoding="ascii").splitlines():
+            if line and not line.startswith("#"):
+                module, name, *found = line.split()
+                flags[module, name] = flags.get((module, name), frozenset()) | frozenset(found)
+    return flags
+
+
+def _members(flags: frozenset[str]) -> list[str]:
+    """`members:A,B` names what an enum has."""
+    return [name for flag in flags if flag.startswith("members:") for name in flag.removeprefix("members:").split(",")]

@@ -1,95 +1,81 @@
-"""Zip archives, with every byte accounted for: two readers of the same archive must see the same members.
+"""What zip, tar and 7z have in common: members with names and content, judged by a layout or one by one.
 
-Knows the zip format and nothing of what the members mean: layouts (`Layout`) and the other readers judge those.
-Written for archives that lie: local against central headers, flag bits, checksums, gaps, overlaps, bombs.
+Knows no container's bytes: a container's reader checks all of those and hands over an `Archive`. Layouts know what
+the members of one kind of archive mean.
 """
 
 from __future__ import annotations
 
+import io
+import os
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from struct import Struct
+from dataclasses import dataclass, field
 from typing import BinaryIO, cast
+from unicodedata import normalize
 
-from pipeline.readers.inspection import Glimpse, Inspection, Malformed, Reader, Severity
-from pipeline.readers.source import CHUNK, Source, of_bytes
-from pipeline.readers.zip_directory import (
-    DEFLATED,
-    HAS_DESCRIPTOR,
-    STORED,
-    UTF8,
-    ZIP64,
-    Central,
-    find_directory,
-    read_directory,
-    read_extras,
-    widen,
-)
+from pipeline.readers.inspection import Inspection, Malformed, Severity
+from pipeline.readers.source import Source, of_bytes
 
-_LOCAL = Struct("<4s5H3L2H")
 _IN_MEMORY = 16 << 20
-_RATIO_FROM = 1 << 20
+_LONGEST_NAME = 4096
+_DEEPEST_NAME = 128
+_MOST_CHARACTERS = 16 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One entry on which both headers agree. `offset` and `packed` bound its data inside the archive."""
+    """One file of an archive. `content` gives its bytes, unpacked; `size` is their number."""
 
     name: str
-    offset: int
-    packed: int
     size: int
-    crc: int
-    method: int
+    content: Callable[[], Source]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archive:
-    """An archive that has been checked from its first byte to its last."""
+    """An archive that its reader has checked from the first byte to the last.
 
-    source: Source
+    `kind` is the container's name (`zip`, `tar`, `7z`). A folder is a member whose name ends in a slash.
+    """
+
+    kind: str
     path: str
     members: Mapping[str, Member]
-    inspection: Inspection
 
     def path_of(self, name: str) -> str:
+        """The member as findings name it."""
         return f"{self.path}!{name}"
 
     def open(self, name: str) -> Source:
-        """The member's content; a deflated one is unpacked to memory when small and to a nameless file when not."""
-        member = self.members[name]
-        packed = self.source.part(member.offset, member.packed)
-        if member.method == STORED:
-            return packed
-        if member.size <= _IN_MEMORY:
-            return of_bytes(b"".join(_inflated(packed, member)))
-        spill = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 – lives as long as the source that reads it
-        for piece in _inflated(packed, member):
-            spill.write(piece)
-        spill.flush()
-        return Source(file=spill, start=0, size=member.size)
+        """The member's content, in memory when small and in a nameless file when not."""
+        return self.members[name].content()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Understands archives whose members' names form a known pattern; examines all of their members."""
+    """Understands archives whose members' names form a known pattern; examines all of their members.
+
+    `containers` are the kinds of archive in which a loader would look for this layout.
+    """
 
     name: str
     recognises: Callable[[frozenset[str]], bool]
     examine: Callable[[Archive, Inspection], None]
     version: int = 1
+    containers: frozenset[str] = frozenset({"zip"})
 
 
-def examine(source: Source, path: str, inspection: Inspection) -> None:
-    archive = read(source, path, inspection)
+def judge(archive: Archive, inspection: Inspection) -> None:
+    """Have every member examined: by the archive's layout if it has one, else each by what it is."""
     names = frozenset(archive.members)
-    layouts = [layout for layout in inspection.layouts if layout.recognises(names)]
+    layouts = [one for one in inspection.layouts if archive.kind in one.containers and one.recognises(names)]
     if len(layouts) > 1:
         kinds = " and ".join(layout.name for layout in layouts)
-        inspection.unknown("zip.ambiguous", path, None, f"The archive is laid out as {kinds} at once.")
+        inspection.unknown(
+            f"{archive.kind}.ambiguous", archive.path, None, f"The archive is laid out as {kinds} at once."
+        )
     for layout in layouts[:1]:
         layout.examine(archive, inspection)
     if not layouts:
@@ -98,164 +84,87 @@ def examine(source: Source, path: str, inspection: Inspection) -> None:
                 inspection.examine(archive.open(name), archive.path_of(name))
 
 
-def read(source: Source, path: str, inspection: Inspection) -> Archive:
-    """Check the whole archive and return its members; raises `Malformed` where it cannot be trusted at all."""
-    start, end, count = find_directory(source, path, inspection)
-    entries = read_directory(source, start, end, count, inspection)
-    members: dict[str, Member] = {}
-    known: set[str] = set()
-    expected = 0
-    structure = source.size - start
-    for entry in sorted(entries, key=lambda entry: entry.header):
-        if entry.header != expected:
-            kind = "overlap" if entry.header < expected else "gap"
-            raise Malformed(
-                f"zip.{kind}",
-                f"Entry {entry.raw_name[:80]!r} starts at {entry.header}, but the entry before it ends at {expected}.",
-                expected,
-                Severity.MALICIOUS if kind == "overlap" else Severity.UNKNOWN,
-            )
-        name = _name(entry, path, inspection)
-        folded = name.rstrip("/").casefold()
-        if folded in known:
-            raise Malformed(
-                "zip.duplicate", f"The name {name!r} occurs twice.", entry.header, severity=Severity.MALICIOUS
-            )
-        known.add(folded)
-        data = _local(source, entry, inspection)
-        members[name] = Member(
-            name=name, offset=data, packed=entry.packed, size=entry.size, crc=entry.crc, method=entry.method
-        )
-        _check_content(source, members[name], inspection)
-        expected = _after(source, entry, data)
-        structure += expected - entry.header - entry.packed
-        inspection.tick()
-    if expected != start:
-        raise Malformed(
-            "zip.gap", f"{start - expected:,} bytes before the central directory belong to nothing.", expected
-        )
-    inspection.credit("archive", structure)
-    return Archive(source=source, path=path, members=members, inspection=inspection)
+class _Nameless(io.FileIO):
+    """A file without a name, gone when the last source that reads it is."""
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryFile() as file:
+            super().__init__(os.dup(file.fileno()), "r+b")
+
+    def __del__(self) -> None:
+        self.close()
 
 
-def _name(entry: Central, path: str, inspection: Inspection) -> str:
-    try:
-        name = entry.raw_name.decode("utf-8" if entry.flags & UTF8 else "ascii")
-    except UnicodeDecodeError:
-        raise Malformed("zip.name", f"The name {entry.raw_name[:80]!r} is not plain text.", entry.header) from None
-    parts = name.rstrip("/").split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
-        inspection.malicious(
-            "zip.traversal", path, entry.header, f"The name {name[:200]!r} points outside of the archive."
-        )
-    elif not name or not name.isprintable() or "" in parts or "." in parts:
-        inspection.unknown("zip.name", path, entry.header, f"The name {name[:200]!r} is not a plain relative path.")
-    if entry.linked:
-        inspection.malicious("zip.link", path, entry.header, f"{name[:200]!r} is a link or a device, not a file.")
-    if name.endswith("/") and entry.size:
-        inspection.unknown("zip.folder", path, entry.header, f"The folder {name[:200]!r} has content.")
-    return name
-
-
-def _local(source: Source, entry: Central, inspection: Inspection) -> int:
-    """Compare the local header with the central one; returns where the data begins."""
-    at = entry.header
-    magic, _, flags, method, _, _, crc, packed, size, names, extras = _LOCAL.unpack(source.read(at, _LOCAL.size))
-    raw_name = source.read(at + _LOCAL.size, names)
-    if magic != b"PK\x03\x04" or (raw_name, flags, method) != (entry.raw_name, entry.flags, entry.method):
-        raise Malformed(
-            "zip.mismatch",
-            f"The local and the central header of {entry.raw_name[:80]!r} disagree.",
-            at,
-            Severity.MALICIOUS,
-        )
-    extra = read_extras(source.read(at + _LOCAL.size + names, extras), at, raw_name)
-    size, packed, _, _ = widen(extra.get(ZIP64), (size, packed, 0), 0, at)
-    announced = (crc, packed, size)
-    deferred = bool(flags & HAS_DESCRIPTOR) and announced == (0, 0, 0)
-    if not deferred and announced != (entry.crc, entry.packed, entry.size):
-        raise Malformed(
-            "zip.mismatch",
-            f"The two headers of {entry.raw_name[:80]!r} give different sizes or checksums.",
-            at,
-            Severity.MALICIOUS,
-        )
-    if entry.method == DEFLATED:
-        inspection.inflate(entry.size)
-    if entry.size > _RATIO_FROM and entry.size > entry.packed * inspection.limits.ratio:
-        raise Malformed(
-            "limit.ratio", f"{entry.raw_name[:80]!r} unpacks to more than {inspection.limits.ratio} times its size.", at
-        )
-    return at + _LOCAL.size + len(raw_name) + int(extras)
-
-
-def _after(source: Source, entry: Central, data: int) -> int:
-    """Where the next entry must begin: behind the data and its descriptor."""
-    at = data + entry.packed
-    if not entry.flags & HAS_DESCRIPTOR:
-        return at
-    for width in (4, 8):
-        wanted = b"".join(
-            (
-                b"PK\x07\x08",
-                entry.crc.to_bytes(4, "little"),
-                *(
-                    number.to_bytes(width, "little")
-                    for number in (entry.packed, entry.size)
-                    if number >> 8 * width == 0
-                ),
-            )
-        )
-        length = 8 + 2 * width
-        # A 32-bit descriptor of an empty member is a prefix of the 64-bit one: what follows decides.
-        if at + length + 4 <= source.size and source.read(at, length + 2) == wanted + b"PK":
-            return at + length
-    raise Malformed("zip.descriptor", f"The descriptor behind {entry.raw_name[:80]!r} is wrong.", at)
-
-
-def _check_content(source: Source, member: Member, inspection: Inspection) -> None:
-    packed = source.part(member.offset, member.packed)
-    crc = 0
-    copy = inspection.unpacked_file() if member.method == DEFLATED else None
+def keep(pieces: Iterable[bytes], copy: BinaryIO | None = None) -> Source:
+    """Unpacked content as a source: in memory when small, in a nameless file when not. `copy` gets it, too."""
+    memory, spill = bytearray(), None
+    size = 0
     with copy or nullcontext():
-        for piece in packed.chunks() if member.method == STORED else _inflated(packed, member):
-            crc = zlib.crc32(piece, crc)
+        for piece in pieces:
+            size += len(piece)
+            memory += piece
+            if size > _IN_MEMORY:
+                spill = spill or _Nameless()
+                _write(spill, memory)
+                memory.clear()
             if copy is not None:
                 copy.write(piece)
-            inspection.tick()
-    if crc != member.crc:
-        raise Malformed("zip.checksum", f"The content of {member.name!r} does not match its checksum.", member.offset)
+    if spill is None:
+        return of_bytes(bytes(memory))
+    return Source(file=cast("BinaryIO", spill), start=0, size=size)
 
 
-def _inflated(packed: Source, member: Member) -> Iterator[bytes]:
-    engine = zlib.decompressobj(-zlib.MAX_WBITS)
-    produced = 0
-    for chunk in packed.chunks(step=CHUNK // 4):
-        feed = chunk
-        while feed and not engine.eof:
-            try:
-                piece = engine.decompress(feed, CHUNK)
-            except zlib.error as error:
-                raise Malformed("zip.deflate", f"{member.name!r} cannot be unpacked: {error}.", member.offset) from None
-            produced += len(piece)
-            if produced > member.size:
-                raise Malformed("zip.deflate", f"{member.name!r} unpacks to more than it announces.", member.offset)
-            yield piece
-            feed = engine.unconsumed_tail
-        if engine.eof and (engine.unused_data or feed):
-            raise Malformed("zip.deflate", f"Bytes follow the packed content of {member.name!r}.", member.offset)
-    if not engine.eof:
-        tail = engine.flush()
-        produced += len(tail)
-        yield tail
-    if not engine.eof or produced != member.size:
-        raise Malformed(
-            "zip.deflate", f"{member.name!r} unpacks to {produced:,} bytes, not {member.size:,}.", member.offset
-        )
+def _write(file: io.FileIO, content: bytearray) -> None:
+    with memoryview(content) as rest:
+        written = 0
+        while written < len(rest):
+            written += file.write(rest[written:])
 
 
-def _recognises(glimpse: Glimpse) -> bool:
-    return glimpse.head[:4] in (b"PK\x03\x04", b"PK\x05\x06")
+@dataclass(kw_only=True)
+class Names:
+    """The names of one archive while they are read. Whatever an unpacker could be led astray by is a finding."""
 
+    kind: str
+    path: str
+    inspection: Inspection
+    _files: set[str] = field(default_factory=set)
+    _folders: set[str] = field(default_factory=set)
+    _implied: set[str] = field(default_factory=set)
+    _characters: int = 0
 
-READER = Reader(name="archive", recognises=_recognises, examine=examine)
+    def admit(self, name: str, offset: int | None) -> None:
+        """Check the name of the next member; a folder's ends in a slash. Raises where it collides with another."""
+        self.inspection.count_member()
+        bare = name.rstrip("/")
+        parts = bare.split("/")
+        if len(name) > _LONGEST_NAME or len(parts) > _DEEPEST_NAME:
+            raise Malformed(f"{self.kind}.name", "A name is longer or deeper than any real one.", offset)
+        if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name:
+            self.inspection.malicious(
+                f"{self.kind}.traversal", self.path, offset, f"The name {name[:200]!r} points outside of the archive."
+            )
+        elif not name.isprintable() or "" in parts or "." in parts or name not in (bare, f"{bare}/"):
+            self.inspection.unknown(
+                f"{self.kind}.name", self.path, offset, f"The name {name[:200]!r} is not a plain relative path."
+            )
+        folded = normalize("NFC", bare).casefold()
+        above = {folded[:at] for at, character in enumerate(folded) if character == "/"}
+        folder = name != bare
+        if (
+            folded in self._files
+            or folded in self._folders
+            or (folded in self._implied and not folder)
+            or not self._files.isdisjoint(above)
+        ):
+            raise Malformed(
+                f"{self.kind}.duplicate", f"The name {name[:200]!r} occurs twice.", offset, Severity.MALICIOUS
+            )
+        above -= self._implied
+        self._implied |= above
+        self._characters += len(folded) + sum(map(len, above))
+        if self._characters > _MOST_CHARACTERS:
+            raise Malformed(
+                "limit.members", "The names of the members take more memory than any real archive's.", offset
+            )
+        (self._folders if folder else self._files).add(folded)

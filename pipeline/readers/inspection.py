@@ -5,6 +5,7 @@ Knows no format. A reader says what it understood and what it did not; whatever 
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ _LONGEST_TEXT = 500
 _REPEATED = 5
 _MOST_NAMES = 1000
 _LONGEST_NAME = 200
+VAGUE = 1
 
 
 class Severity(IntEnum):
@@ -79,12 +81,13 @@ class Limits:
     """How far a reader goes before it gives up. Sizes in bytes; `ratio` is inflated to packed size of one member."""
 
     seconds: float = 240.0
-    depth: int = 4
+    depth: int = 6
     members: int = 100_000
     inflated: int = 8 << 30
     ratio: int = 200
     opcodes: int = 20_000_000
     stack: int = 1_000_000
+    memo: int = 10_000_000
     fields: int = 20_000_000
     nesting: int = 40
     text: int = 32 << 20
@@ -105,7 +108,9 @@ class Reader:
     """Understands one format. `version` grows with every change of what it lets pass.
 
     `examine` accounts for every byte of the source: it reports to the inspection what it understood and what it
-    did not. A reader of lower `rank` is asked first.
+    did not. A reader of lower `rank` is asked first; from `VAGUE` on it recognises what others may recognise, too.
+    `hides` tells whether loaders would find this format in bytes that begin as another one. A `container` may hold
+    whole files of any format unchanged.
     `recall` says what today's lists make of a name that the reader once let pass (`Inspection.saw`); None: nothing.
     """
 
@@ -115,6 +120,8 @@ class Reader:
     version: int = 1
     rank: int = 0
     recall: Callable[[str], Severity | None] | None = None
+    hides: Callable[[Source], bool] | None = None
+    container: bool = False
 
 
 @dataclass(kw_only=True)
@@ -128,9 +135,11 @@ class Inspection:
     findings: list[Finding] = field(default_factory=list)
     understood: dict[str, int] = field(default_factory=dict)
     inflated: int = 0
+    seen: int = 0
     names: dict[tuple[str, str], str] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
     _unpacked: int = 0
+    _members: int = 0
     _depth: int = 0
     _seen: dict[tuple[str, str], int] = field(default_factory=dict)
     _stops: dict[str, Severity] = field(default_factory=dict)
@@ -190,6 +199,12 @@ class Inspection:
         if self.inflated > self.limits.inflated:
             raise Malformed("limit.inflated", f"The content unpacks to more than {self.limits.inflated:,} bytes.")
 
+    def count_member(self) -> None:
+        """Called for every member of every archive, however deep: all of them together are limited."""
+        self._members += 1
+        if self._members > self.limits.members:
+            raise Malformed("limit.members", f"The archives have more than {self.limits.members:,} members.")
+
     def unpacked_file(self) -> BinaryIO | None:
         """Where the content of the next packed member is to be written as well, if anywhere."""
         if self.unpack_to is None:
@@ -217,6 +232,10 @@ class Inspection:
             self.unknown("content.truncated", path, stop.offset, "The content ends in the middle of something.")
         except (RecursionError, MemoryError, OverflowError):
             self.unknown("limit.resources", path, None, "The content needs more memory or nesting than any real file.")
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            self.unknown("limit.file", path, None, "The content unpacks to more than one file may hold here.")
 
     def examine(self, source: Source, path: str) -> None:
         """Judge a source by what it is; what no reader recognises is unknown."""
@@ -224,15 +243,40 @@ class Inspection:
         reader = next((reader for reader in self.readers if reader.recognises(glimpse)), None)
         if reader is None:
             self.unknown("content.unrecognised", path, 0, f"No reader knows what these {source.size:,} bytes are.")
+            for one in self.readers:
+                if one.hides is not None and one.hides(source):
+                    self.unknown("content.prefix", path, 0, f"Something stands before what loaders read as {one.name}.")
             return
         if len(self.parts) < _MOST_NAMES:
             self.parts[_printable(path)] = reader.name
+        others = [one for one in self.readers if one is not reader and self._fits(one, glimpse, source, reader)]
+        if others:
+            kinds = ", ".join(one.name for one in others)
+            self.unknown("content.polyglot", path, 0, f"The bytes are {reader.name} and at the same time {kinds}.")
 
         def work() -> None:
             with self.deeper():
                 reader.examine(source, path, self)
 
         self.guarded(path, work)
+
+    def _fits(self, other: Reader, glimpse: Glimpse, source: Source, chosen: Reader) -> bool:
+        """Whether what the chosen reader understands may be read as another format all the same."""
+        if other.hides is not None and not chosen.container and other.hides(source):
+            return True
+        return other.rank < VAGUE and other.recognises(glimpse)
+
+    def expect(self, count: int) -> None:
+        """Say that so many bytes more are to be understood: the file's own, or what was unpacked from it."""
+        self.seen += count
+
+    def settle(self, path: str) -> None:
+        """At the end: what no reader claims to have understood must not pass as clean."""
+        missing = self.seen - sum(self.understood.values())
+        if self.verdict == "clean" and missing > 0:
+            self.unknown(
+                "content.unaccounted", path, None, f"{missing:,} of {self.seen:,} bytes were understood by nobody."
+            )
 
     @property
     def verdict(self) -> str:

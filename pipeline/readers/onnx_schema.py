@@ -6,7 +6,7 @@ the name of another message.
 
 from __future__ import annotations
 
-Field = tuple[str, str, bool]
+from pipeline.readers.protobuf import Field
 
 MESSAGES: dict[str, dict[int, Field]] = {
     "AttributeProto": {

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from pipeline.readers import archive as archives
-from pipeline.readers import strict_json, torch
+from pipeline.readers import strict_json, torch, zip_archive
 from pipeline.readers.archive import Archive, Layout
 from pipeline.readers.export_schema import ENUMS, STRUCTS, UNIONS
 from pipeline.readers.inspection import Inspection, Malformed, Severity
@@ -122,8 +121,8 @@ class _Reading:
     def samples(self, name: str, source: Source) -> None:
         if source.size:
             with self.inspection.deeper():
-                inner = archives.read(source, self.path(name), self.inspection)
-                torch.examine_checkpoint(inner, self.inspection)
+                inner = zip_archive.read(source, self.path(name), self.inspection)
+                torch.examine_tensors(inner, self.inspection)
 
     def pickled(self, name: str, source: Source) -> None:
         self.inspection.unknown(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pipeline.readers import strict_json
-from pipeline.readers.inspection import Glimpse, Inspection, Malformed, Reader
+from pipeline.readers import pickle, strict_json
+from pipeline.readers.inspection import Glimpse, Inspection, Malformed, Reader, Severity
 from pipeline.readers.source import Source
+from pipeline.readers.zip_directory import ends_as_archive
 
 _BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
@@ -42,6 +43,8 @@ def examine(source: Source, path: str, inspection: Inspection) -> None:
         raise Malformed(
             "safetensors.length", f"The tensors take {end:,} bytes, the file has {rest:,}.", 8 + length + end
         )
+    if ends_as_archive(source) or pickle.would_act(source):
+        raise Malformed("safetensors.polyglot", "The file is one of another kind, too.", 0, Severity.MALICIOUS)
     inspection.credit("safetensors", source.size)
 
 
@@ -69,4 +72,4 @@ def _recognises(glimpse: Glimpse) -> bool:
     return glimpse.head[8:9] == b"{" and 2 <= length < 1 << 40
 
 
-READER = Reader(name="safetensors", recognises=_recognises, examine=examine)
+READER = Reader(name="safetensors", recognises=_recognises, examine=examine, version=2)

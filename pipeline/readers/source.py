@@ -62,19 +62,23 @@ def of_bytes(content: bytes) -> Source:
 
 
 class Cursor:
-    """Reads a source from front to back through a small window."""
+    """Reads a source from front to back through a small window.
+
+    `start` is where the last `begin` was called: the offset of the thing that is being read.
+    """
 
     WINDOW = 1 << 16
 
     def __init__(self, source: Source, offset: int = 0) -> None:
         self._source = source
         self._window = b""
+        self._base = offset
         self._at = 0
-        self._next = offset
+        self.start = offset
 
     @property
     def position(self) -> int:
-        return self._next - len(self._window) + self._at
+        return self._base + self._at
 
     @property
     def remaining(self) -> int:
@@ -82,26 +86,40 @@ class Cursor:
 
     def _fill(self, need: int) -> None:
         rest = self._window[self._at :]
+        begin = self._base + len(self._window)
         missing = need - len(rest)
-        if missing > self._source.size - self._next:
+        if missing > self._source.size - begin:
             raise Truncated(self._source.size)
-        more = min(max(missing, self.WINDOW), self._source.size - self._next)
-        self._window = rest + self._source.read(self._next, more)
+        more = min(max(missing, self.WINDOW), self._source.size - begin)
+        self._base += self._at
+        self._window = rest + self._source.read(begin, more)
         self._at = 0
-        self._next += more
+
+    def begin(self) -> int:
+        """The first byte of the next thing."""
+        at = self._at
+        self.start = self._base + at
+        if at >= len(self._window):
+            self._fill(1)
+            at = 0
+        self._at = at + 1
+        return self._window[at]
 
     def byte(self) -> int:
-        if self._at >= len(self._window):
+        at = self._at
+        if at >= len(self._window):
             self._fill(1)
-        value = self._window[self._at]
-        self._at += 1
-        return value
+            at = 0
+        self._at = at + 1
+        return self._window[at]
 
     def take(self, length: int) -> bytes:
-        if self._at + length > len(self._window):
+        end = self._at + length
+        if end > len(self._window):
             self._fill(length)
-        piece = self._window[self._at : self._at + length]
-        self._at += length
+            end = length
+        piece = self._window[self._at : end]
+        self._at = end
         return piece
 
     def number(self, length: int) -> int:
@@ -117,9 +135,9 @@ class Cursor:
                 self._at = end + 1
                 return piece
             have = len(self._window) - self._at
-            if have > limit or self._next >= self._source.size:
+            if have > limit or self._base + len(self._window) >= self._source.size:
                 raise Truncated(self.position + min(have, limit))
-            self._fill(have + 1)
+            self._fill(min(2 * have, self.remaining) if have else 1)
 
     def skip(self, length: int) -> None:
         if length > self.remaining:
@@ -128,6 +146,6 @@ class Cursor:
         if length <= inside:
             self._at += length
         else:
-            self._next += length - inside
+            self._base = self.position + length
             self._window = b""
             self._at = 0

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 
 from pipeline.readers import pickle, strict_json
+from pipeline.readers.gadgets import is_gadget
 from pipeline.readers.inspection import Glimpse, Inspection, Malformed, Reader
 from pipeline.readers.source import Source
 from pipeline.readers.words import words
@@ -44,8 +45,15 @@ _PLAIN_TAGS = words("!!str !!int !!float !!bool !!null !!map !!seq !!set !!omap 
 _TAG = re.compile(r"(?:^|[\s\[{,:-])(!(?:<[^>]*>|[A-Za-z!][^\s,\]}]*|(?=\s|$)))")
 _REQUIREMENT = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[A-Za-z0-9._,\s-]*\])?\s*"
-    r"(?:\(?\s*(?:[<>=!~]{1,3}\s*(?:[0-9]+!)?[A-Za-z0-9.*+_-]+\s*,?\s*)*\)?)?\s*(?:;.*)?"
+    r"(?:\(?\s*(?:[<>=!~]{1,3}\s*(?:[0-9]+!)?[A-Za-z0-9.*+_-]+\s*,?\s*)*\)?)?\s*(?:;(?P<marker>.*))?"
 )
+_MARKER = re.compile(
+    r"\s*(?:(?P<value>[a-z_]+(?:\.[a-z_]+)?(?![\w.])|'[^'\"]*'|\"[^'\"]*\")|(?P<mark><=|>=|===?|!=|~=|<|>|[()]))\s*"
+)
+_MARKER_WORDS = words("and or in not")
+_TARGET = re.compile(r"(?<![A-Za-z0-9_])_target_[\"']?\s*[:=]\s*[\"']?([A-Za-z_][\w.]*)")
+_ALIAS = re.compile(r"(?:^|[\s\[{,:-])([*&])([^\s,\[\]{}]+)")
+_MOST_ALIASED = 1_000_000
 _HASH = re.compile(r"\s*\\?\s*--hash=[a-z0-9]+:[0-9a-f]+")
 
 
@@ -56,15 +64,26 @@ def examine(source: Source, path: str, inspection: Inspection) -> None:
     name = path.rsplit("/", 1)[-1].rsplit("!", 1)[-1].lower()
     yaml, requirements = name.endswith((".yaml", ".yml")), "requirements" in name
     if name.endswith(".json"):
-        strict_json.parse(source.read(0, source.size).removeprefix(_BOM))
+        _check_document(strict_json.parse(source.read(0, source.size).removeprefix(_BOM)), path, inspection)
+    aliases = _Aliases()
     for offset, line in _lines(source):
         _check_secrets(line, offset, path, inspection)
+        if "_target_" in line and (match := _TARGET.search(line)) is not None:
+            _check_target(match.group(1), offset, path, inspection)
+        if yaml and ("*" in line or "&" in line):
+            aliases.read(line, offset)
         if ("!" in line and "tag" in line) or "!!" in line or yaml:
             _check_tags(line, offset, path, inspection, strict=yaml)
         if requirements and not yaml:
             _check_requirement(line, offset, path, inspection)
         inspection.tick()
     inspection.credit("text", source.size)
+
+
+def look_for_secrets(source: Source, path: str, inspection: Inspection) -> None:
+    """Only this, for readers that understand what the text means."""
+    for offset, line in _lines(source):
+        _check_secrets(line, offset, path, inspection)
 
 
 def _lines(source: Source) -> Iterator[tuple[int, str]]:
@@ -105,8 +124,7 @@ def _check_tags(line: str, offset: int, path: str, inspection: Inspection, *, st
     elif strict:
         if line.startswith("%"):
             inspection.unknown("yaml.directive", path, offset, "A YAML directive can rename tags.")
-        quoteless = re.sub(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'|(?:^|\s)#.*", " ", line)
-        for match in _TAG.finditer(quoteless):
+        for match in _TAG.finditer(_quoteless(line)):
             if match.group(1) not in _PLAIN_TAGS:
                 inspection.unknown("yaml.tag", path, offset, f"The YAML tag {match.group(1)[:60]!r} is not plain data.")
 
@@ -115,9 +133,8 @@ def _check_requirement(line: str, offset: int, path: str, inspection: Inspection
     """Only `name==1.2; marker` lines: no options, addresses, paths or editable installs."""
     bare = re.sub(r"(?:^|\s)#.*", "", line).strip().removesuffix("\\").strip()
     bare = _HASH.sub("", bare).strip()
-    if bare and (
-        len(bare) > _LONGEST_REQUIREMENT or "://" in bare or " @ " in bare or _REQUIREMENT.fullmatch(bare) is None
-    ):
+    match = None if len(bare) > _LONGEST_REQUIREMENT else _REQUIREMENT.fullmatch(bare)
+    if bare and ("://" in bare or " @ " in bare or match is None or not _is_marker(match["marker"] or "")):
         inspection.unknown(
             "requirements.source",
             path,
@@ -125,6 +142,75 @@ def _check_requirement(line: str, offset: int, path: str, inspection: Inspection
             f"The requirement {bare[:60]!r} names an option, an address or a path instead of a package.",
             "List plain packages with versions only.",
         )
+
+
+def _is_marker(text: str) -> bool:
+    """A condition on the environment: names, texts and comparisons, nothing that could be called."""
+    at, wanted = 0, True
+    while at < len(text):
+        match = _MARKER.match(text, at)
+        if match is None:
+            return False
+        if match["value"] is not None and match["value"] not in _MARKER_WORDS:
+            if not wanted:
+                return False
+            wanted = False
+        elif match["mark"] not in ("(", ")"):
+            wanted = True
+        at = match.end()
+    return True
+
+
+def _check_document(document: object, path: str, inspection: Inspection) -> None:
+    """Names in JSON by which libraries choose what to construct."""
+    left = [document]
+    while left:
+        match left.pop():
+            case dict() as found:
+                for key, value in found.items():
+                    if key.startswith("py/"):
+                        inspection.unknown(
+                            "json.construction", path, None, f"The key {key[:60]!r} makes jsonpickle act."
+                        )
+                    if key == "_target_" and isinstance(value, str):
+                        _check_target(value, None, path, inspection)
+                left += found.values()
+            case list() as found:
+                left += found
+            case _:
+                pass
+
+
+def _check_target(target: str, offset: int | None, path: str, inspection: Inspection) -> None:
+    """What `_target_` names, hydra calls: what would be a gadget in a pickle is one here."""
+    module, _, name = target.rpartition(".")
+    if target != "functools.partial" and is_gadget(module, name):
+        inspection.unknown("text.target", path, offset, f"Who instantiates this configuration calls {target[:80]!r}.")
+
+
+class _Aliases:
+    """How large a YAML document becomes once its aliases are replaced by what they stand for."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[str, int] = {}
+        self._open = ""
+
+    def read(self, line: str, offset: int) -> None:
+        """Everything up to the next anchor is taken for content of the last one, which is never too little."""
+        bare = _quoteless(line)
+        for match in _ALIAS.finditer(bare):
+            mark, name = match.groups()
+            if mark == "&":
+                self._open = name
+                self._sizes[name] = 1
+            else:
+                self._sizes[self._open] = self._sizes.get(self._open, 1) + self._sizes.get(name, 1)
+                if self._sizes[self._open] > _MOST_ALIASED:
+                    raise Malformed("yaml.aliases", "The aliases stand for more than any configuration holds.", offset)
+
+
+def _quoteless(line: str) -> str:
+    return re.sub(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^']|'')*'|(?:^|\s)#.*", " ", line)
 
 
 def _look_for_pickle(source: Source, path: str, inspection: Inspection) -> None:
@@ -142,4 +228,4 @@ def _recognises(glimpse: Glimpse) -> bool:
     return _BINARY.search(text) is None
 
 
-READER = Reader(name="text", recognises=_recognises, examine=examine, rank=9)
+READER = Reader(name="text", recognises=_recognises, examine=examine, version=2, rank=9)

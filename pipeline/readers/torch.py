@@ -9,10 +9,10 @@ import re
 from functools import partial
 
 from pipeline.readers import pickle, script_code
-from pipeline.readers.allowed import SCRIPT, TENSORS, Allowed
+from pipeline.readers.allowed import SCRIPT, TENSORS, Allowed, full_modules
 from pipeline.readers.archive import Archive, Layout
 from pipeline.readers.inspection import Inspection, Malformed
-from pipeline.readers.pickle import Storage
+from pipeline.readers.machine import Storage
 from pipeline.readers.tensors import STORAGE_BYTES
 
 _SMALL = {
@@ -42,6 +42,12 @@ def examine_script(archive: Archive, inspection: Inspection) -> None:
 
 
 def examine_checkpoint(archive: Archive, inspection: Inspection) -> None:
+    """Tensors, plain data, and whole modules whose classes are those of the frameworks."""
+    _Reading(archive, inspection, full_modules()).run(pickles={"data.pkl": "data/"}, code=False)
+
+
+def examine_tensors(archive: Archive, inspection: Inspection) -> None:
+    """The same without classes."""
     _Reading(archive, inspection, TENSORS).run(pickles={"data.pkl": "data/"}, code=False)
 
 
@@ -164,5 +170,5 @@ def _is_checkpoint(names: frozenset[str]) -> bool:
 
 LAYOUTS = (
     Layout(name="torchscript", recognises=_is_script, examine=examine_script),
-    Layout(name="checkpoint", recognises=_is_checkpoint, examine=examine_checkpoint),
+    Layout(name="checkpoint", recognises=_is_checkpoint, examine=examine_checkpoint, version=2),
 )

@@ -1,7 +1,7 @@
 """Operators of torch 2.13 that compute and do nothing else: the allow-list for TorchScript code and exported graphs.
 
 Generated from `torch._C._jit_get_all_schemas()`, reviewed by hand: `aten::save` and `aten::from_file` touch files, the
-`prim` ones left out call Python or other machines. A test compares this list with the torch that is installed.
+`prim` ones left out and `aten::to_here` call Python or other machines. A test compares this list with the torch that is installed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ FORBIDDEN = frozenset(
     {
         "aten::save",
         "aten::from_file",
+        "aten::to_here",
         "prim::PythonOp",
         "prim::IgnoredPythonOp",
         "prim::rpc_async",
@@ -280,7 +281,7 @@ OPERATORS: dict[str, frozenset[str]] = {
         "svd swapaxes swapaxes_ swapcase swapdims swapdims_ sym_constrain_range sym_constrain_range_for_size "
         "sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride t t_ t_copy take take_along_dim tan "
         "tan_ tanh tanh_ tanh_backward tensor tensor_split tensordot thnn_conv2d threshold threshold_ "
-        "threshold_backward tile title to to_dense to_dense_backward to_here to_mkldnn to_mkldnn_backward "
+        "threshold_backward tile title to to_dense to_dense_backward to_mkldnn to_mkldnn_backward "
         "to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_csc to_sparse_csr topk trace "
         "trace_backward transpose transpose_ transpose_copy trapezoid trapz triangular_solve tril tril_ "
         "tril_indices triplet_margin_loss triu triu_ triu_indices true_divide true_divide_ trunc trunc_ type_as "

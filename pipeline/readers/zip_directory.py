@@ -83,6 +83,18 @@ def _suffix(source: Source) -> Malformed:
     )
 
 
+def ends_as_archive(source: Source) -> bool:
+    """Whether a zip reader, which begins at the end, would take these bytes for an archive of its own."""
+    length = min(source.size, _U16 + _END.size)
+    tail = source.read(source.size - length, length)
+    at = tail.rfind(b"PK\x05\x06")
+    while at >= 0:
+        if at + _END.size <= length and at + _END.size + int.from_bytes(tail[at + 20 : at + 22], "little") <= length:
+            return True
+        at = tail.rfind(b"PK\x05\x06", 0, at)
+    return False
+
+
 def _wide_end(source: Source, at: int) -> tuple[int, tuple[int, int, int, int]]:
     """Where the zip64 end record stands, and its entries here, entries in all, size and start of the directory."""
     _, disk, start, disks = _LOCATOR64.unpack(source.read(at - _LOCATOR64.size, _LOCATOR64.size))
@@ -131,12 +143,7 @@ def read_directory(source: Source, at: int, end: int, count: int, inspection: In
             raise Malformed("zip.comment", f"Entry {raw_name[:80]!r} carries a comment or a disk number.", at)
         if needed & 0xFF > 63:
             raise Malformed("zip.version", f"Entry {raw_name[:80]!r} needs an unknown zip version.", at)
-        if flags & _ENCRYPTED:
-            raise Malformed("zip.encrypted", f"Entry {raw_name[:80]!r} is encrypted: nobody can look inside.", at)
-        if flags & ~_HARMLESS_FLAGS:
-            raise Malformed("zip.flags", f"Entry {raw_name[:80]!r} has unknown flag bits {flags:#06x}.", at)
-        if method not in (STORED, DEFLATED) or (method == STORED and packed != size):
-            raise Malformed("zip.method", f"Entry {raw_name[:80]!r} uses compression method {method}.", at)
+        _check_method(raw_name, flags, method, stored_whole=packed == size, at=at)
         kind = mode >> 28 if made_by >> 8 == _UNIX else 0
         entries.append(
             Central(
@@ -156,6 +163,17 @@ def read_directory(source: Source, at: int, end: int, count: int, inspection: In
     if at != end:
         raise Malformed("zip.gap", f"{end - at:,} bytes of the central directory belong to nothing.", at)
     return entries
+
+
+def _check_method(raw_name: bytes, flags: int, method: int, *, stored_whole: bool, at: int) -> None:
+    if flags & _ENCRYPTED:
+        raise Malformed("zip.encrypted", f"Entry {raw_name[:80]!r} is encrypted: nobody can look inside.", at)
+    if flags & ~_HARMLESS_FLAGS:
+        raise Malformed("zip.flags", f"Entry {raw_name[:80]!r} has unknown flag bits {flags:#06x}.", at)
+    if method not in (STORED, DEFLATED):
+        raise Malformed("zip.method", f"Entry {raw_name[:80]!r} uses compression method {method}.", at)
+    if method == STORED and not stored_whole:
+        raise Malformed("zip.mismatch", f"Entry {raw_name[:80]!r} is stored and has two sizes.", at)
 
 
 def read_extras(content: bytes, at: int, raw_name: bytes) -> dict[int, bytes]:
