@@ -5,10 +5,11 @@ from __future__ import annotations
 import structlog
 
 from api.app import main
-from api.server import server
+from api.server import allow_open_files, server
 
 
 def run() -> None:
+    allow_open_files()
     app = main()
     settings = app.state.services.settings
     structlog.get_logger().info("api.started", host=settings.slipway_host, port=settings.slipway_port)

@@ -30,8 +30,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 """Sent where the answer does not say otherwise."""
+TRANSPORT_SECURITY = "max-age=31536000"
+"""Behind TLS only: over plain HTTP browsers ignore it, and a promise about subdomains is not ours to make."""
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", re.ASCII)
 
@@ -51,7 +55,9 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace_id = _trace_id(Headers(scope=scope))
+        asked = Headers(scope=scope)
+        trace_id = _trace_id(asked)
+        kept = "private, no-cache" if "authorization" in asked else "no-cache"
         scope.setdefault("state", {})["trace_id"] = trace_id
         status = 0
         began = time.perf_counter()
@@ -64,7 +70,9 @@ class Envelope:
                 headers["X-Trace-Id"] = trace_id
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-cache" if "etag" in headers else "no-store")
+                headers.setdefault("Cache-Control", kept if "etag" in headers else "no-store")
+                if scope["scheme"] == "https":
+                    headers.setdefault("Strict-Transport-Security", TRANSPORT_SECURITY)
             await send(message)
 
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):

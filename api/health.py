@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -164,15 +165,30 @@ def _storage(buckets: Sequence[Bucket]) -> Component:
 
 
 def _antivirus(settings: Settings) -> Component:
+    """A daemon that answers is not enough: it must find the test virus, and know the viruses of this week."""
     if settings.clamd_url is None:
         return Component(status="off", detail="no CLAMD_URL: nothing is scanned for viruses (development only)")
+    down: Literal["down", "degraded"] = "down" if settings.environment == "production" else "degraded"
     try:
-        Clamd(settings.clamd_url, connect_timeout=PATIENCE, answer_timeout=PATIENCE).ping()
+        found = Clamd(settings.clamd_url, connect_timeout=PATIENCE, answer_timeout=PATIENCE).condition()
     except DependencyUnavailable as error:
         log.warning("health.antivirus", error=str(error))
-        down: Literal["down", "degraded"] = "down" if settings.environment == "production" else "degraded"
         return Component(status=down, detail="does not answer; runs wait at their scan")
-    return OK
+    if not found.finds_test_virus:
+        return Component(status=down, detail=f"{found.engine} does not find the EICAR test virus: no signatures?")
+    if found.made is None:
+        detail = f"{found.engine}, only our own test signatures, no virus database: not protection (run freshclam)"
+        return Component(status="degraded", detail=detail)
+    days = (datetime.now(UTC) - found.made).total_seconds() / 86400
+    detail = f"{found.engine}, signatures of {found.made:%Y-%m-%d}, {_days(days)} old"
+    if days * 86400 > settings.signatures_max_age:
+        return Component(status="degraded", detail=f"{detail}: stale, is freshclam running?")
+    return Component(status="ok", detail=detail)
+
+
+def _days(days: float) -> str:
+    whole = max(0, int(days))
+    return f"{whole} day" if whole == 1 else f"{whole} days"
 
 
 def _sandbox() -> Component:

@@ -6,7 +6,7 @@ A hint to look and nothing more: news may be lost, doubled or late. While the co
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from uuid import UUID
@@ -25,6 +25,8 @@ LOOK_ANYWAY = 15.0
 HEARTBEAT = 20.0
 """Seconds of silence after which the connection is asked whether it is still there."""
 LONGEST_PAUSE = 10.0
+MOST_STREAMS = 50
+"""Streams of one user at once, in each process: every stream holds a connection, and there is an end of those."""
 
 
 class Hub:
@@ -33,6 +35,7 @@ class Hub:
     def __init__(self, url: str) -> None:
         self._url = url
         self._waiting: defaultdict[UUID, set[asyncio.Event]] = defaultdict(set)
+        self._seated: Counter[UUID] = Counter()
         self.listening = False
         self.closed = False
 
@@ -61,6 +64,18 @@ class Hub:
             self._waiting[run_id].discard(bell)
             if not self._waiting[run_id]:
                 del self._waiting[run_id]
+
+    @contextmanager
+    def seat(self, user_id: UUID) -> Iterator[bool]:
+        """A place for one more stream of this user; False where they have all that they may have."""
+        free = self._seated[user_id] < MOST_STREAMS
+        self._seated[user_id] += free
+        try:
+            yield free
+        finally:
+            self._seated[user_id] -= free
+            if not self._seated[user_id]:
+                del self._seated[user_id]
 
     def close(self) -> None:
         """Let every stream end, because the process does."""

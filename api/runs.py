@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented
-from api.news import POLL
+from api.news import MOST_STREAMS, POLL
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas import RetryFrom, Run, Runs, RunStatus, RunSummary
 from pipeline import engine, quarantine, store
@@ -182,11 +182,21 @@ def begin_at(
     return int(said)
 
 
+async def seated(asking: Reader, parts: Parts) -> AsyncIterator[None]:
+    """Hold a seat for as long as the answer lasts."""
+    with parts.hub.seat(asking.user_id) as free:
+        if not free:
+            detail = f"You follow {MOST_STREAMS} runs already; end a stream, or poll."
+            raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "too_many_streams", detail, headers={"Retry-After": "5"})
+        yield
+
+
 @router.get(
     "/{run_id}/events",
     summary="Follow a run",
     response_class=EventSourceResponse,
-    responses=documented(*_ABOUT_ONE, "invalid_event_id")
+    dependencies=[Depends(seated)],
+    responses=documented(*_ABOUT_ONE, "invalid_event_id", "too_many_streams")
     | {
         200: {
             "description": "Server-sent events; `id` counts without gaps. Ends after an event with `terminal: true`.",

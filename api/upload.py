@@ -37,6 +37,8 @@ log = structlog.get_logger()
 
 SILENCE = 30.0
 """Seconds for which a client may send nothing."""
+WINDOW = 30.0
+"""Seconds of waiting for the client over which its rate is taken. Time in which storage keeps us busy does not count."""
 OVERHEAD = 4 << 20
 """Bytes that text fields, boundaries and part headers may add to the files."""
 BASE = "/api/v1"
@@ -132,10 +134,13 @@ async def _receive(request: Request, boundary: bytes, reception: Reception) -> A
     whole = hashlib.sha256()
     claims = digests_in(request.headers)
 
+    pace = _Pace(reception.settings.upload_min_rate)
+
     async def chunks() -> AsyncIterator[bytes]:
         stream = request.stream()
         left = _most(reception.settings)
         while True:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(SILENCE):
                     chunk = await anext(stream, b"")
@@ -144,6 +149,7 @@ async def _receive(request: Request, boundary: bytes, reception: Reception) -> A
                 raise Problem(HTTPStatus.REQUEST_TIMEOUT, "upload_stalled", detail) from error
             if not chunk:
                 return
+            pace.keep(len(chunk), time.monotonic() - began)
             left -= len(chunk)
             if left < 0:
                 raise _too_large(reception.settings)
@@ -154,6 +160,24 @@ async def _receive(request: Request, boundary: bytes, reception: Reception) -> A
     async for event in multipart.events(chunks(), boundary):
         await reception.take(event)
     return reception.arrival(claims, whole.hexdigest())
+
+
+class _Pace:
+    """Holds a client to at least `least` bytes a second, window by window: a trickle is as good as silence."""
+
+    def __init__(self, least: int) -> None:
+        self._least, self._came, self._waited = least, 0, 0.0
+
+    def keep(self, came: int, waited: float) -> None:
+        """Count bytes and the seconds spent on waiting for them. Raises `Problem`."""
+        self._came += came
+        self._waited += waited
+        if self._waited < WINDOW:
+            return
+        if self._came < self._least * self._waited:
+            detail = f"The upload is slower than {self._least:,} bytes a second."
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "upload_too_slow", detail)
+        self._came, self._waited = 0, 0.0
 
 
 def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arrival) -> tuple[Row[Any], Run]:

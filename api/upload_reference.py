@@ -132,6 +132,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
         "unauthenticated",
         "forbidden",
         "upload_stalled",
+        "upload_too_slow",
         "upload_timeout",
         "version_exists",
         "too_large",

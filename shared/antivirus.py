@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from urllib.parse import urlsplit
@@ -27,12 +29,25 @@ class Look(NamedTuple):
     """What the daemon saw: the signature's name, whether every byte was looked at, and by whom.
 
     `complete` is False when a limit of the daemon kept it from seeing everything. A file too long for one stream is
-    shown in overlapping windows, in which signatures of whole files and archives cannot match; `engine` says so.
+    shown in `windows` overlapping pieces, in which signatures of whole files and archives cannot match.
     """
 
     threat: str | None
     complete: bool
     engine: str
+    windows: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What the daemon is worth: its engine, when its virus database was made, and whether it finds the test virus.
+
+    `made` is None where no database is loaded: then it knows only the signatures that somebody wrote by hand.
+    """
+
+    engine: str
+    made: datetime | None
+    finds_test_virus: bool
 
 
 class _LimitReachedError(Exception):
@@ -79,19 +94,23 @@ class Clamd:
             except _LimitReachedError:
                 return False
 
+    def condition(self) -> Condition:
+        """Ask for the version, and show the test virus."""
+        engine, made = _dated(self.version())
+        return Condition(engine=engine, made=made, finds_test_virus=self.self_test())
+
     def scan(self, path: Path) -> Look:
         """Show every byte of the file to the daemon."""
         engine, size, window = self.version(), path.stat().st_size, self._window
         with path.open("rb") as file:
             while True:
                 windows = _windows(size, window)
-                label = engine if len(windows) == 1 else f"{engine}, in {len(windows)} overlapping windows"
                 try:
-                    return Look(self._look(file, windows), complete=True, engine=label)
+                    return Look(self._look(file, windows), complete=True, engine=engine, windows=len(windows))
                 except _LimitReachedError:
                     window = min(size, window) // 2
                 if window < _SMALLEST_WINDOW:
-                    return Look(None, complete=False, engine=label)
+                    return Look(None, complete=False, engine=engine, windows=len(windows))
 
     def _look(self, file: BinaryIO, windows: list[tuple[int, int]]) -> str | None:
         for start, end in windows:
@@ -128,6 +147,18 @@ class Clamd:
             connection.close()
             raise
         return connection
+
+
+def _dated(version: str) -> tuple[str, datetime | None]:
+    """Engine and date of `ClamAV 1.4.3/27000/Mon Nov  2 10:00:00 2026`; without a database the daemon names the engine alone.
+
+    The date has no zone; it is taken for UTC, in which the official images run.
+    """
+    engine, *rest = version.split("/")
+    try:
+        return engine, datetime.strptime(rest[-1].strip(), "%a %b %d %H:%M:%S %Y").replace(tzinfo=UTC)
+    except (IndexError, ValueError):
+        return engine, None
 
 
 def _windows(size: int, window: int) -> list[tuple[int, int]]:

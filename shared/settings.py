@@ -41,6 +41,7 @@ class Settings(DatabaseSettings):
     s3_region: str = "us-east-1"
     s3_bucket_prefix: str = "slipway"
     clamd_url: str | None = None
+    signatures_max_age: int = Field(default=7 * 86400, gt=0, description="age at which virus signatures are stale")
 
     jwt_secret: SecretStr = SecretStr("")
     jwt_lifetime: int = 3600
@@ -50,6 +51,7 @@ class Settings(DatabaseSettings):
     max_side_file_size: int = 16 * 1024 * 1024
     upload_rate_limit: int = Field(default=5, description="uploads per user and hour")
     upload_timeout: int = Field(default=3600, description="the longest one upload request may last")
+    upload_min_rate: int = Field(default=8192, ge=0, description="bytes a second below which an upload is given up")
     upload_expiry: int = Field(default=7200, description="age at which staged bytes without a run are swept")
     run_retention: int = Field(default=7 * 86400, description="how long a failed or cancelled run can be retried")
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 ALGORITHM = "HS256"
+ISSUER = AUDIENCE = "slipway"
+LONGEST = 1024
+"""Characters of a token or key that are looked at; ours have less than 400."""
 MIN_SECRET = 32
 """Bytes: RFC 7518 §3.2 wants an HMAC key as long as the hash."""
 KEY_MARK = "slw_"
@@ -44,17 +47,21 @@ class Tokens:
         import jwt
 
         now = int(time.time())
-        claims = {"sub": subject, "iat": now, "exp": now + self.lifetime}
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + self.lifetime}
         return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
 
     def subject(self, token: str) -> str:
         """Whom a token speaks for. Raises `TokenRefused`."""
         import jwt
 
+        if len(token) > LONGEST:
+            raise TokenRefused("The token is longer than any of ours.")
         # PyJWT takes a token without `exp` as good for ever unless told that the claim is required.
-        options: Any = {"require": ["exp", "iat", "sub"]}
+        options: Any = {"require": ["exp", "iat", "sub", "iss", "aud"], "strict_aud": True}
         try:
-            claims = jwt.decode(token, self._secret, algorithms=[ALGORITHM], options=options)
+            claims = jwt.decode(
+                token, self._secret, algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE, options=options
+            )
         except jwt.InvalidTokenError as error:
             raise TokenRefused(str(error)) from error
         return str(claims["sub"])
@@ -94,4 +101,4 @@ def digest(key: str) -> str:
 
 
 def is_key(text: str) -> bool:
-    return text.startswith(KEY_MARK)
+    return text.startswith(KEY_MARK) and len(text) <= LONGEST

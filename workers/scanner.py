@@ -13,5 +13,5 @@ class ClamdScanner:
         self._clamd = clamd
 
     def scan(self, path: Path) -> AntivirusVerdict:
-        threat, complete, engine = self._clamd.scan(path)
-        return AntivirusVerdict(threat=threat, complete=complete, engine=engine)
+        threat, complete, engine, windows = self._clamd.scan(path)
+        return AntivirusVerdict(threat=threat, complete=complete, engine=engine, windows=windows)

@@ -69,6 +69,10 @@ class SandboxChild:
         with self._lock:
             if self._over is not None:
                 raise self._over
+            if self._receive(1):
+                raise self._kill(
+                    Rejected("answer_invalid", "The process that read the model spoke without being asked.")
+                )
             body = self._exchange(LENGTH.pack(len(request)) + request, self._limits.wall if wall is None else wall)
             try:
                 return answer.value_of(body)

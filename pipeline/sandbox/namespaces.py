@@ -63,7 +63,8 @@ def view(*, read: Iterable[Path], write: Iterable[Path], scratch: Path) -> None:
     _place(own, scratch, root)
     proc = root / "proc"
     proc.mkdir(exist_ok=True)
-    _mount("proc", str(proc), "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    # All sessions of a zygote share one process namespace: each is to see itself alone.
+    _mount("proc", str(proc), "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, "hidepid=2")
 
     os.chdir(root)
     kernel.syscall("pivot_root", _PIVOT_ROOT[kernel.MACHINE], b".", b".")

@@ -97,11 +97,12 @@ def yard(
     submit: Callable[..., UUID],
     zygote: Zygote,
     tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Yard:
-    tmp_path.chmod(0o711)
-    for folder in tmp_path.parents:
-        if folder.stat().st_uid == os.getuid() and folder.is_relative_to("/tmp/pytest-of-root"):
-            folder.chmod(0o711)
+    shelter = tmp_path_factory.getbasetemp().parent
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.is_relative_to(shelter):
+            folder.chmod(0o711)  # the sandbox child, who is nobody, passes through
     buckets = {room: storage.bucket(settings.bucket(room)) for room in ("staging", "registry", "quarantine")}  # type: ignore[arg-type]
     tools = Tools(
         begin=begin,

@@ -99,6 +99,121 @@ def hard_link(scratch: str, target: str) -> str:
     return _outcome(lambda: os.link(target, Path(scratch, "hard")))
 
 
+def touch_processes(pids: list[int]) -> dict[str, str]:
+    """What happens to each way of looking into or at other processes."""
+    tried = {}
+    for pid in pids:
+        for name in ("environ", "mem", "maps", "cmdline", "status", "fd/0", "cwd/x", "root/etc/passwd", "ns/net"):
+            tried[f"{pid}/{name}"] = read_file(f"/proc/{pid}/{name}")
+        tried[f"{pid}/oom_score_adj"] = write_file(f"/proc/{pid}/oom_score_adj")
+        tried[f"{pid}/mem (write)"] = _outcome(lambda pid=pid: os.open(f"/proc/{pid}/mem", os.O_WRONLY))  # type: ignore[misc]
+        tried[f"{pid}/task"] = list_folder(f"/proc/{pid}/task")[0]
+    return tried
+
+
+def processes_in_sight() -> list[str]:
+    """The numbers that `/proc` shows, or the name of the error alone."""
+    return [name for name in list_folder("/proc") if name.isdecimal() or name.startswith("E")]
+
+
+def move(source: str, target: str) -> str:
+    return _outcome(lambda: Path(source).rename(target))
+
+
+def exchange(one: str, other: str) -> str:
+    """Swap two names in one step (RENAME_EXCHANGE)."""
+    return _outcome(_syscall(316, 276, _LONG(-100), os.fsencode(one), _LONG(-100), os.fsencode(other), _LONG(2)))
+
+
+def remove(path: str) -> str:
+    return _outcome(lambda: Path(path).unlink())
+
+
+def make_folder(path: str) -> str:
+    return _outcome(lambda: Path(path).mkdir())
+
+
+def read_by_folder(scratch: str, path: str) -> str:
+    """Open a file relative to a descriptor of our own folder."""
+    folder = os.open(scratch, os.O_PATH | os.O_DIRECTORY)
+    return _outcome(lambda: os.open(path, os.O_RDONLY, dir_fd=folder))
+
+
+def run_own_program(scratch: str) -> str:
+    """Write a program and execute it, by name and by descriptor."""
+    program = Path(scratch, "program")
+    program.write_bytes(b"#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    by_name = _outcome(lambda: os.execv(str(program), ["program"]))
+    handle = os.open(program, os.O_RDONLY)
+    return f"{by_name} {_outcome(lambda: os.execve(handle, ['program'], {}))}"
+
+
+def own_number() -> int:
+    return os.getpid()
+
+
+def move_the_parent(cpu: int) -> str:
+    return _outcome(lambda: os.sched_setaffinity(os.getppid(), {cpu}))
+
+
+def stop_self() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def old_system_call() -> None:
+    """Call getpid through the 32-bit gate (int 0x80), whose numbers are other calls than ours."""
+    import mmap
+
+    code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(b"\xb8\x14\x00\x00\x00\xcd\x80\xc3")  # mov eax, 20; int 0x80; ret
+    address = ctypes.addressof(ctypes.c_char.from_buffer(code))
+    ctypes.CFUNCTYPE(ctypes.c_int)(address)()
+
+
+def fill_pipes() -> int:
+    """Kernel memory that RLIMIT_AS does not see: bytes that stay in pipes until something refuses."""
+    kept = 0
+    with contextlib.suppress(OSError):
+        while True:
+            _, inward = os.pipe()
+            os.set_blocking(inward, False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    kept += os.write(inward, bytes(65536))
+    return kept
+
+
+def map_memory(shared: bool) -> int:
+    """How many bytes could be mapped without `malloc`, in pieces of 64 MiB."""
+    import mmap
+
+    kept = []
+    flags = mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE)
+    with contextlib.suppress(OSError, MemoryError):
+        while len(kept) < 64:
+            kept.append(mmap.mmap(-1, 64 << 20, flags=flags))
+            kept[-1][0] = 1
+    return len(kept) << 26
+
+
+def recurse_natively() -> None:
+    """Overflow the C stack."""
+    import json
+
+    sys.setrecursionlimit(1 << 30)
+    depth: list[object] = []
+    for _ in range(1_000_000):
+        depth = [depth]
+    json.dumps(depth)
+
+
+def answer_then(body: str, length: int) -> str:
+    """An answer before the answer."""
+    write_frame(body, length)
+    return "honest"
+
+
 def signal_process(pid: int) -> str:
     return _outcome(lambda: os.kill(pid, signal.SIGTERM))
 
@@ -340,4 +455,66 @@ _WAYS_OUT: dict[str, Callable[[], object]] = {
     "load a module": _syscall(175, 105, _BUFFER, _LONG(256), b""),
     "set the clock": _syscall(227, 112, _LONG(0), _BUFFER),
     "unknown call": _syscall(1000, 1000),
+    "send a descriptor": _syscall(46, 211, _LONG(3), _BUFFER, _LONG(0)),
+    "take a descriptor": _syscall(47, 212, _LONG(3), _BUFFER, _LONG(0)),
+    "datagram by the channel": _syscall(44, 206, _LONG(3), b"x", _LONG(1), _LONG(0), None, _LONG(0)),
+    "packet": lambda: socket.socket(17, socket.SOCK_RAW, 768),
+    "kernel crypto": lambda: socket.socket(38, socket.SOCK_SEQPACKET),
+    "listen": _syscall(50, 201, _LONG(3), _LONG(1)),
+    "vfork": _syscall(58, 1000 - 1, None) if X86 else os.fork,
+    "process_vm_writev": _syscall(311, 271, _LONG(1), None, _LONG(0), None, _LONG(0), _LONG(0)),
+    "process_madvise": _syscall(440, 440, _LONG(3), None, _LONG(0), _LONG(0), _LONG(0)),
+    "kcmp": _syscall(312, 272, _LONG(1), _LONG(1), _LONG(0), _LONG(0), _LONG(0)),
+    "tkill": _syscall(200, 130, _LONG(1), _LONG(0)),
+    "queue a signal": _syscall(129, 138, _LONG(1), _LONG(0), _BUFFER),
+    "queue a signal to a thread": _syscall(297, 240, _LONG(1), _LONG(1), _LONG(0), _BUFFER),
+    "signal by pidfd": _syscall(424, 424, _LONG(3), _LONG(9), None, _LONG(0)),
+    "signal by lease": _syscall(72, 25, _LONG(3), _LONG(1024), _LONG(1)),
+    "signal by folder": _syscall(72, 25, _LONG(3), _LONG(1026), _LONG(1)),
+    "signal by timer": _syscall(222, 107, _LONG(0), _BUFFER, _BUFFER),
+    "priority of others": lambda: os.setpriority(os.PRIO_USER, 0, 19),
+    "input and output priority": _syscall(251, 30, _LONG(1), _LONG(0), _LONG(0)),
+    "real-time": lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)),
+    "deadline scheduling": _syscall(314, 274, _LONG(0), _BUFFER, _LONG(0)),
+    "unshare net": _syscall(272, 97, _LONG(0x40000000)),
+    "unshare pid": _syscall(272, 97, _LONG(0x20000000)),
+    "fsopen": _syscall(430, 430, b"tmpfs", _LONG(0)),
+    "fsmount": _syscall(432, 432, _LONG(3), _LONG(0), _LONG(0)),
+    "move_mount": _syscall(429, 429, _LONG(-100), b"/", _LONG(-100), b"/tmp", _LONG(0)),
+    "mount_setattr": _syscall(442, 442, _LONG(-100), b"/", _LONG(0), _BUFFER, _LONG(32)),
+    "watch files": _syscall(294, 26, _LONG(0)),
+    "watch everything": _syscall(300, 262, _LONG(0), _LONG(0)),
+    "name a file handle": _syscall(303, 264, _LONG(-100), b"/", _BUFFER, _BUFFER, _LONG(0)),
+    "splice": _syscall(275, 76, _LONG(3), None, _LONG(1), None, _LONG(1), _LONG(0)),
+    "vmsplice": _syscall(278, 75, _LONG(1), _BUFFER, _LONG(0), _LONG(0)),
+    "tee": _syscall(276, 77, _LONG(1), _LONG(1), _LONG(1), _LONG(0)),
+    "secret memory": _syscall(447, 447, _LONG(0)),
+    "semaphores": _syscall(64, 190, _LONG(0), _LONG(1), _LONG(0o1600)),
+    "posix message queue": _syscall(240, 180, b"x", _LONG(0o102), _LONG(0o600), None),
+    "pages of others": _syscall(279, 239, _LONG(1), _LONG(0), None, None, None, _LONG(0)),
+    "personality": _syscall(135, 92, _LONG(0x0400000)),
+    "io_uring by number": _syscall(427, 427, _LONG(3), _LONG(0), None, _LONG(0)),
+    "io_uring enter": _syscall(426, 426, _LONG(3), _LONG(0), _LONG(0), _LONG(0), None, _LONG(0)),
+    "kernel aio": _syscall(206, 0, _LONG(1), _BUFFER),
+    "another filter": _syscall(317, 277, _LONG(1), _LONG(0), _BUFFER),
+    "another filter by prctl": _syscall(157, 167, _LONG(22), _LONG(2), _BUFFER, _LONG(0), _LONG(0)),
+    "another ruleset": _syscall(444, 444, None, _LONG(0), _LONG(1)),
+    "capabilities": _syscall(126, 91, _BUFFER, _BUFFER),
+    "setgid": lambda: os.setgid(0),
+    "setgroups": lambda: os.setgroups([0]),
+    "setfsuid": _syscall(122, 151, _LONG(0)),
+    "host name": lambda: socket.sethostname("x"),
+    "reboot": _syscall(169, 142, _LONG(0), _LONG(0), _LONG(0), None),
+    "swap": _syscall(167, 224, b"/dev/zero", _LONG(0)),
+    "accounting": _syscall(163, 89, b"/dev/null"),
+    "kernel log": _syscall(103, 116, _LONG(3), _BUFFER, _LONG(1)),
+    "quota": _syscall(179, 60, _LONG(0), b"/", _LONG(0), _BUFFER),
+    "hang up the terminal": _syscall(153, 58),
+    "set rlimits": _syscall(160, 164, _LONG(7), _BUFFER),
 }
+if X86:
+    _WAYS_OUT |= {
+        "ports": _syscall(172, 0, _LONG(3)),
+        "port permissions": _syscall(173, 0, _LONG(0), _LONG(1), _LONG(1)),
+        "descriptor table": _syscall(154, 0, _LONG(1), _BUFFER, _LONG(16)),
+    }

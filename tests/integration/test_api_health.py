@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
@@ -42,7 +43,7 @@ def test_with_everything_there_it_is_ready(anonymous: httpx2.Client) -> None:
     assert answer.status_code == 200
     found = states(answer)
     assert set(found) == {"database", "migrations", "redis", "storage", "antivirus", "sandbox"}
-    assert {found[name] for name in ("database", "migrations", "redis", "storage", "antivirus")} == {"ok"}
+    assert {found[name] for name in ("database", "migrations", "redis", "storage")} == {"ok"}
 
 
 def test_details_are_told_on_request(anonymous: httpx2.Client) -> None:
@@ -103,6 +104,90 @@ def test_a_missing_antivirus_stops_production_and_shows_in_development(
         answer = client.get("/readyz")
         assert answer.status_code == status
         assert states(answer)["antivirus"] == said
+
+
+@contextmanager
+def daemon(version: str, stream: str) -> Iterator[str]:
+    """A clamd that says one thing to VERSION and another to every stream; yields its URL."""
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with peer:
+                asked = peer.recv(4096)
+                while b"INSTREAM" in asked and not asked.endswith(b"\0\0\0\0"):
+                    asked += peer.recv(4096)
+                peer.sendall((version if b"VERSION" in asked else stream).encode() + b"\0")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+FOUND = "stream: Eicar-Signature FOUND"
+
+
+@pytest.mark.parametrize(
+    ("days", "stream", "mode", "status", "said"),
+    [
+        (4, FOUND, "production", "ok", "ClamAV 1.4.3, signatures of {date}, 4 days old"),
+        (1, FOUND, "production", "ok", "ClamAV 1.4.3, signatures of {date}, 1 day old"),
+        (-1, FOUND, "production", "ok", "ClamAV 1.4.3, signatures of {date}, 0 days old"),
+        (8, FOUND, "production", "degraded", "{date}, 8 days old: stale"),
+        (None, FOUND, "development", "degraded", "only our own test signatures, no virus database: not protection"),
+        (4, "stream: OK", "production", "down", "does not find the EICAR test virus"),
+        (4, "stream: OK", "development", "degraded", "does not find the EICAR test virus"),
+        (4, "INSTREAM size limit exceeded. ERROR", "production", "down", "does not find the EICAR test virus"),
+        (4, "stream: broken ERROR", "production", "down", "does not answer"),
+    ],
+)
+def test_an_antivirus_says_how_old_its_signatures_are_and_whether_it_finds_the_test_virus(
+    parts: Services, days: int | None, stream: str, mode: Any, status: str, said: str
+) -> None:
+    made = datetime.now(UTC) - timedelta(days=days or 0, minutes=1)
+    version = "ClamAV 1.4.3" if days is None else f"ClamAV 1.4.3/27468/{made:%a %b %e %H:%M:%S %Y}"
+    with daemon(version, stream) as url:
+        settings = parts.settings.model_copy(update={"environment": mode, "clamd_url": url})
+        found = health.checks(replace(parts, settings=settings))["antivirus"]()
+    assert found.status == status
+    assert said.format(date=f"{made:%Y-%m-%d}") in found.detail
+
+
+def test_the_embedded_antivirus_is_not_called_protection_while_it_knows_our_test_signatures_only(
+    anonymous: httpx2.Client, services: None
+) -> None:
+    """Where freshclam has fetched a database, it names its day."""
+    from stack.clamd import has_real_signatures, program
+
+    found = anonymous.get("/readyz").json()["components"]["antivirus"]
+    if program() is None:
+        assert found["status"] == "off"
+    elif has_real_signatures():
+        assert "signatures of 20" in found["detail"]
+    else:
+        assert (found["status"], "not protection" in found["detail"]) == ("degraded", True)
+
+
+def test_the_demo_calls_an_antivirus_without_a_database_missing(
+    parts: Services, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from slipway import Client
+
+    from examples.demo import show_missing
+
+    with daemon("ClamAV 1.4.3", FOUND) as clamd:
+        settings = parts.settings.model_copy(update={"environment": "development", "clamd_url": clamd})
+        with serving(create_app(replace(parts, settings=settings))) as running, Client(running.url) as client:
+            show_missing(client)
+    (said,) = [line.split() for line in capsys.readouterr().out.splitlines() if " antivirus " in line]
+    assert said[:2] == ["MISSING", "antivirus"]
+    assert {"virus", "database:", "protection"} <= set(said)
 
 
 def test_a_dependency_that_hangs_is_down_in_time_and_asked_only_once(monkeypatch: pytest.MonkeyPatch) -> None:

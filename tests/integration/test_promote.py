@@ -23,8 +23,8 @@ from pipeline.sandbox import Zygote, discard
 from pipeline.stage import File, Passage, Report, Upload
 from pipeline.stages.promote import STAGE
 from registry.waivers import Waiver
-from tests.domain.model_files import write_all
 from tests.integration.test_scan import Decisions, sandbox
+from tests.readers.model_files import write_all
 
 SOURCE = "a" * 64
 

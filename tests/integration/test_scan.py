@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import pickle
 import shutil
@@ -28,7 +31,8 @@ from pipeline.stages.scan import STAGE
 from registry.waivers import Waiver
 from shared.antivirus import Clamd
 from shared.errors import DependencyUnavailable
-from tests.domain.model_files import write_all
+from tests.readers.container_files import packed_7z, tarred
+from tests.readers.model_files import write_all
 
 EICAR = b"X5O!P%@AP[4\\PZX54(P^)7CC)7}$EICAR-STANDARD-" + b"ANTIVIRUS-TEST-FILE!$H+H*"
 CLAMD = shutil.which("clamd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -94,8 +98,8 @@ class Words:
     clamd: Clamd
 
     def scan(self, path: Path) -> AntivirusVerdict:
-        threat, complete, engine = self.clamd.scan(path)
-        return AntivirusVerdict(threat=threat, complete=complete, engine=engine)
+        threat, complete, engine, windows = self.clamd.scan(path)
+        return AntivirusVerdict(threat=threat, complete=complete, engine=engine, windows=windows)
 
 
 @dataclass(kw_only=True)
@@ -147,7 +151,7 @@ def scan(tmp_path: Path, sandbox: Zygote) -> Iterator[Callable[..., Report]]:
             model: Path,
             *,
             scanner: Clamd | None,
-            format_: str = "zip",
+            format_: str = "package",
             reviews: Decisions | None = None,
             opinions: tuple[str, ...] = (),
             **side_files: Path,
@@ -244,6 +248,39 @@ def test_virus_in_a_packed_member_that_the_daemon_does_not_open_is_found(
     error = refused(scan, model, scanner=clamd)
     assert error.code == "malicious"
     assert "antivirus.threat" in rules(error)
+
+
+@needs_clamd
+@pytest.mark.parametrize("name", ["lzma", "7z", "lz4"])
+def test_virus_in_a_container_that_the_daemon_does_not_open_is_found(
+    scan: Callable[..., Report], clamd: Clamd, tmp_path: Path, name: str
+) -> None:
+    model = tmp_path / "model"
+    stored = b"\x04\x22\x4d\x18\x60\x40\x82" + (len(EICAR) | 1 << 31).to_bytes(4, "little") + EICAR + bytes(4)
+    packed = {
+        "lzma": lzma.compress(b"text " + EICAR, lzma.FORMAT_ALONE),
+        "7z": packed_7z({"a.txt": b"text " + EICAR}),
+        "lz4": stored,
+    }
+    model.write_bytes(packed[name])
+    error = refused(scan, model, scanner=clamd)
+    assert error.code == "malicious"
+    assert "antivirus.threat" in rules(error)
+
+
+def test_large_content_is_unpacked_inside_the_sandbox(scan: Callable[..., Report], tmp_path: Path) -> None:
+    size = 40 << 20
+    header = json.dumps({"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    weights = len(header).to_bytes(8, "little") + header + os.urandom(1 << 20) * 40
+    for name, content in {
+        "model.gz": gzip.compress(weights, 1),
+        "model.7z": packed_7z({"weights": weights}, "deflate"),
+        "model.tar.bz2": bz2.compress(tarred({"weights": weights}), 1),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        facts = scan(tmp_path / name, scanner=None).facts
+        assert facts["verdict"] == "clean"
+        assert facts["readers"]["safetensors"] == len(weights)
 
 
 @needs_clamd
@@ -395,10 +432,25 @@ def test_file_above_the_stream_limit_is_shown_in_overlapping_windows(tmp_path: P
             file.write_bytes(content)
             look = Clamd(url).scan(file)
             assert look.threat is not None, at
-            assert "overlapping windows" in look.engine
+            assert look.windows > 1
         file.write_bytes(bytes(size))
         look = Clamd(url).scan(file)
         assert (look.threat, look.complete) == (None, True)
+
+
+@needs_clamd
+def test_report_says_which_file_was_shown_in_windows(scan: Callable[..., Report], tmp_path: Path) -> None:
+    """Of several files, and also where the one that came last fitted into one stream."""
+    model, card = tmp_path / "model.txt", tmp_path / "README.md"
+    model.write_text("weights\n" * (20 << 17))
+    card.write_text("fine")
+    with running_clamd(tmp_path / "clamd", StreamMaxLength="8M") as url:
+        facts = scan(model, scanner=Clamd(url), card=card).facts
+    assert facts["verdict"] == "clean"
+    assert facts["antivirus"]["complete"] is True
+    (finding,) = facts["findings"]
+    assert (finding["rule"], finding["severity"], finding["path"]) == ("antivirus.windows", "info", "model.txt")
+    assert "overlapping" in finding["message"]
 
 
 @needs_clamd
