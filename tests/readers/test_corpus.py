@@ -25,6 +25,7 @@ MEMORY = 256 << 20
 def judge(tmp_path: Path) -> Callable[[Sample], dict[str, Any]]:
     def judge(sample: Sample) -> dict[str, Any]:
         path = sample.write(tmp_path)
+        CANARY.unlink(missing_ok=True)  # a proof that was broken off may have left it
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before, began = _memory("VmRSS"), time.monotonic()
         answer = examine(str(path), sample.filename)
