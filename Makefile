@@ -4,7 +4,7 @@
 #   ARGS="-k upload"             more arguments for pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check bench lock clean debian
+.PHONY: help setup extras demo up test test-all check bench lock clean debian
 .NOTPARALLEL:
 
 py := .venv/bin/python
@@ -20,6 +20,11 @@ demo: setup ## train a model, push it, watch it promoted, pull and use it; then 
 
 up: setup ## everything in the foreground; Ctrl-C stops it
 	@$(py) -m stack up
+
+extras: setup $(stamp)/extras ## also install what the optional formats need (TensorFlow, ultralytics, timm, transformers, OpenVINO)
+
+test-all: extras ## the whole suite and, on top, every format and the slow ones
+	@$(py) -m pytest -p no:valkey --slow $(ARGS)
 
 test: setup ## the whole suite on real services
 	@$(py) -m pytest -p no:valkey $(ARGS)
@@ -55,12 +60,17 @@ $(stamp)/project: pyproject.toml client/pyproject.toml $(stamp)/requirements
 	@deploy/setup project
 	@touch $@
 
+$(stamp)/extras: requirements/extras.txt $(stamp)/requirements
+	@deploy/setup extras
+	@touch $@
+
 .venv-s3/stamp: requirements/s3.txt $(stamp)/python
 	@deploy/setup s3
 	@touch $@
 
 lock: $(stamp)/python ## resolve the pinned requirements anew (reads pyproject.toml; add ARGS=--upgrade)
-	@$(compile) $(ARGS) pyproject.toml client/pyproject.toml --all-extras -o requirements/all.txt
+	@$(compile) $(ARGS) pyproject.toml client/pyproject.toml --extra api --extra worker --extra convert --extra ops --extra embedded --extra dev -o requirements/all.txt
+	@$(compile) $(ARGS) pyproject.toml -c requirements/all.txt --extra convert --extra architectures --extra openvino --extra tensorflow --extra yolo --extra samples -o requirements/extras.txt
 	@$(compile) $(ARGS) pyproject.toml --extra api -o requirements/api.txt
 	@$(compile) $(ARGS) pyproject.toml --extra worker --extra convert --extra ops -o requirements/worker.txt
 	@$(compile) $(ARGS) requirements/s3.in -o requirements/s3.txt

@@ -127,10 +127,10 @@ _opened: dict[str, Any] = {}
 """What a child holds between calls: `predict`, the inputs' description, and the arrays drawn for each batch size."""
 
 
-def open_model(form: str, model: str, inputs: Json) -> Json:
+def open_model(form: str, model: str, inputs: Json, declared: Json) -> Json:
     """In the child: load a model, answer with the seconds it took and those of the first run."""
     started = time.perf_counter()
-    predict = load(form, model, inputs)
+    predict = load(form, model, inputs, declared)
     loaded = time.perf_counter()
     _opened.update(predict=predict, inputs=[Tensor.of(one) for one in inputs], arrays={})
     predict(_arrays(1))

@@ -176,4 +176,9 @@ def _publish(session: Session, run_id: UUID) -> None:
     published = last["facts"].get("published")
     if published is None:
         raise SlipwayError("nothing_published", "The last step of a plan must report what it published.")
-    registry.publish(session, store.version_of(session, run_id), [Artifact(**entry) for entry in published])
+    registry.publish(
+        session,
+        store.version_of(session, run_id),
+        [Artifact(**entry) for entry in published],
+        servable=last["facts"].get("servable", True),
+    )

@@ -43,6 +43,7 @@ class Examination:
                 form=form,
                 model=str(model),
                 inputs=self._inputs,
+                declared=dict(self._ctx.upload.declared),
                 questions=str(self._questions),
                 answers=str(answers),
             )

@@ -66,17 +66,26 @@ class Forward(Answer):
 
 
 class Inspection(Answer):
-    """What `inspect` found in a model file. `exporters` are the ways to ONNX worth trying, best first."""
+    """What `inspect` found in a model file. `exporters` are the ways to ONNX worth trying, best first.
+
+    `flops` counts one multiplication and addition as two, for a batch of one. `classes` are names in the order of the
+    scores. `notes` is what else the file says of itself: versions of its framework, task, stride. `unservable` says,
+    of a file that can be stored and described but not served, why, and what to upload instead.
+    """
 
     inputs: Annotated[list[Tensor], Field(max_length=1000)] = []
     outputs: Annotated[list[Tensor], Field(max_length=1000)] = []
     tensors: Annotated[list[Tensor], Field(max_length=1000)] = []
     parameters: Size | None = None
     opset: Size | None = None
+    flops: Annotated[int, Field(ge=0)] | None = None
+    classes: Annotated[list[Text], Field(max_length=100_000)] = []
+    notes: Annotated[dict[Text, Text], Field(max_length=100)] = {}
     producer: Text | None = None
     warnings: Annotated[list[Text], Field(max_length=100)] = []
     forward: Forward | None = None
     exporters: Annotated[list[Annotated[str, Field(pattern="^[a-z0-9]{1,20}$")]], Field(max_length=8)] = []
+    unservable: Text | None = None
 
 
 def in_form(inspect: Callable[[str, Json], Json]) -> Callable[[str, Json], Json]:

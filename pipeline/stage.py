@@ -229,7 +229,7 @@ class Stage:
 
     `queue` is the Celery queue; `after` names the stages it follows when they are in the plan; `max_attempts` counts
     tries of a step that broke; `time_limit` is the wall time of one attempt in seconds; `servable_only` keeps it out of
-    plans for formats that cannot be served.
+    plans for formats that cannot be served, and has it do nothing where `validate` finds that this file cannot.
     """
 
     name: str
@@ -240,8 +240,19 @@ class Stage:
     time_limit: int = 900
     servable_only: bool = False
 
+    def carry_out(self, ctx: Context) -> Report:
+        """Run the stage, or report why there is nothing to do."""
+        if self.servable_only and not servable(ctx.earlier):
+            return Report(facts={"skipped": "The model cannot be served."})
+        return self.run(ctx)
+
     def step(self) -> Step:
         return Step(stage=self.name, queue=self.queue, max_attempts=self.max_attempts, time_limit=self.time_limit)
+
+
+def servable(earlier: Mapping[str, Passage]) -> bool:
+    """Whether validation, where it took place, found a model that can be served."""
+    return "validate" not in earlier or earlier["validate"].facts.get("servable") is not False
 
 
 def discover(packages: Iterable[str] = ("pipeline.stages",)) -> tuple[Stage, ...]:

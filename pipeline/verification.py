@@ -74,18 +74,18 @@ def pose(inputs: Json, folder: str, calibration: str | None = None) -> Json:
     return listed
 
 
-def answer(form: str, model: str, inputs: Json, questions: str, answers: str) -> Json:
+def answer(*, form: str, model: str, inputs: Json, declared: Json, questions: str, answers: str) -> Json:
     """Run a model of format `form` on every question and write its answers under the same names."""
-    predict = load(form, model, inputs)
+    predict = load(form, model, inputs, declared)
     for path in sorted(Path(questions).glob("*.npz")):
         write(str(Path(answers) / path.name), predict(read(str(path))))
     return {}
 
 
-def load(form: str, model: str, inputs: Json) -> Predictor:
+def load(form: str, model: str, inputs: Json, declared: Json) -> Predictor:
     """The predictor of a model of format `form`."""
     module = importlib.import_module(f"{formats.__name__}.{formats.find(form).name}")
-    predict: Predictor = module.load(model, inputs)
+    predict: Predictor = module.load(model, inputs, declared)
     return predict
 
 

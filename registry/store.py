@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, or_, select, true, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, literal, or_, select, true, tuple_, update
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
@@ -125,8 +125,11 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
     return row
 
 
-def publish(session: Session, version_id: UUID, published: Iterable[Artifact]) -> None:
-    """Make a version and its artifacts visible. Doing it twice is doing it once."""
+def publish(session: Session, version_id: UUID, published: Iterable[Artifact], *, servable: bool = True) -> None:
+    """Make a version and its artifacts visible. Doing it twice is doing it once.
+
+    `servable` is False where the file turned out to hold nothing that can be served, whatever its format promises.
+    """
     for artifact in published:
         session.execute(
             upsert(artifacts)
@@ -145,7 +148,7 @@ def publish(session: Session, version_id: UUID, published: Iterable[Artifact]) -
     session.execute(
         update(versions)
         .where(versions.c.id == version_id, versions.c.published_at.is_(None))
-        .values(published_at=func.now(), status="approved")
+        .values(published_at=func.now(), status="approved", servable=versions.c.servable & literal(servable))
     )
 
 

@@ -73,7 +73,7 @@ def _attempt(tools: Tools, stage: Stage, run_id: UUID, attempt: int, lease: Leas
     who: dict[str, Any] = {"stage": stage.name, "attempt": attempt}
     try:
         with Workshop(tools, stage, run_id, attempt, lease) as workshop:
-            report = stage.run(workshop)
+            report = stage.carry_out(workshop)
             return Passed(**who, report=_stored(report, workshop))
     except Abandoned:
         return _over(lease, who)

@@ -95,9 +95,10 @@ class Format:
     """A kind of model file. `recognises` looks at content only; `extensions` carry their dot, in lower case.
 
     The module of the same name holds, for sandbox children, `inspect(model, declared)`, which answers in the form of
-    `signature.Inspection`, and, where the format is `servable`, `load(model, inputs)`, which gives a `trial.Predictor`,
-    and `export(model, destination, exporter, inputs, outputs)`, which writes ONNX. `unservable` tells the uploader
-    what to do where it is not.
+    `signature.Inspection`, and, where the format is `servable`, `load(model, inputs, declared)`, which gives a
+    `trial.Predictor`, and `export(model, destination, exporter, inputs, outputs, declared)`, which writes ONNX.
+    `declared` is what the uploader said of the version (`stage.Upload.declared`). `unservable` tells the uploader what
+    to do where no file of the format can be served; of a single file `Inspection.unservable` says it.
     """
 
     name: str

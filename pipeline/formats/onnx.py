@@ -57,7 +57,7 @@ def inspect(model: str, declared: Json) -> Json:
             raise Rejected("input_shape_required", f"Input {one.name} has no shape in the file: declare input_shape.")
         example = example_shape(shape, one.dtype, wanted)
         inputs[index] = one.model_copy(update={"shape": list(shape), "example": example})
-    inputs, outputs, forward, learned = settle(load(model, []), inputs, outputs)
+    inputs, outputs, forward, learned = settle(load(model, [], {}), inputs, outputs)
     return Inspection(
         inputs=inputs,
         outputs=outputs,
@@ -70,7 +70,7 @@ def inspect(model: str, declared: Json) -> Json:
     ).model_dump()
 
 
-def load(model: str, inputs: Json) -> Predictor:  # noqa: ARG001 - one signature for all formats
+def load(model: str, inputs: Json, declared: Json) -> Predictor:
     """Open the file in ONNX Runtime as it runs by default, on one thread that sleeps when idle."""
     import onnxruntime
 
@@ -90,7 +90,14 @@ def load(model: str, inputs: Json) -> Predictor:  # noqa: ARG001 - one signature
     return predict
 
 
-def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json) -> Json:  # noqa: ARG001
+def export(
+    model: str,
+    destination: str,
+    exporter: str,
+    inputs: Json,
+    outputs: Json,
+    declared: Json,
+) -> Json:
     """Write the graph as it is, or raised to `EXPORT_OPSET`."""
     import onnx
     from onnx import version_converter

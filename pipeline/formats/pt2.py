@@ -40,12 +40,12 @@ def inspect(model: str, declared: Json) -> Json:
     ).model_dump()
 
 
-def load(model: str, inputs: Json) -> Predictor:  # noqa: ARG001 - one signature for all formats
+def load(model: str, inputs: Json, declared: Json) -> Predictor:
     """Open the program for running on arrays."""
     return _predictor(_open(model))
 
 
-def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json) -> Json:
+def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json, declared: Json) -> Json:
     """Write ONNX with the newer exporter, or trace the program for the older one."""
     import torch
 

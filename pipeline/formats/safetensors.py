@@ -20,7 +20,7 @@ _BITS |= {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16":
 
 
 @in_form
-def inspect(model: str, declared: Json) -> Json:  # noqa: ARG001 - one signature for all formats
+def inspect(model: str, declared: Json) -> Json:
     """List the tensors; refuse the file where header and bytes do not account for each other to the last byte."""
     header, space = _header(Path(model))
     notes = header.pop("__metadata__", {})

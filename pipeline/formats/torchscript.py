@@ -58,14 +58,14 @@ def inspect(model: str, declared: Json) -> Json:
     )
 
 
-def load(model: str, inputs: Json) -> Predictor:
+def load(model: str, inputs: Json, declared: Json) -> Predictor:
     """Open the archive for running on arrays."""
     from pipeline.torch_models import predictor
 
     return predictor(_open(model), [Tensor.of(one).name for one in inputs])
 
 
-def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json) -> Json:
+def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json, declared: Json) -> Json:
     """Write ONNX with the older exporter, or turn the archive into an exported program for the newer one."""
     import torch
 

@@ -188,14 +188,16 @@ def _forms(ctx: Context) -> tuple[list[Form], list[Tensor]]:
 def _opened(
     ctx: Context, forms: Sequence[Form], inputs: Sequence[Tensor], deadline: Deadline
 ) -> Iterator[dict[str, Entrant]]:
-    described = [one.model_dump() for one in inputs]
+    described, declared = [one.model_dump() for one in inputs], dict(ctx.upload.declared)
     with contextlib.ExitStack() as stack:
         entrants: dict[str, Entrant] = {}
         for one in forms:
             scratch = folder(ctx.scratch / f"benchmark-{one.name}")
             child = stack.enter_context(ctx.sandbox.open(read=[one.path], scratch=scratch))
             baseline = child.peak_memory
-            answer = deadline.call(child, "open_model", form=one.form, model=str(one.path), inputs=described)
+            answer = deadline.call(
+                child, "open_model", form=one.form, model=str(one.path), inputs=described, declared=declared
+            )
             entrants[one.name] = Entrant(child=child, opened=Opened.of(answer), baseline=baseline)
         yield entrants
 

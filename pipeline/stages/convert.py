@@ -148,6 +148,7 @@ def _export(
                 exporter=exporter,
                 inputs=[one.model_dump() for one in inputs],
                 outputs=[one.model_dump() for one in outputs],
+                declared=dict(ctx.upload.declared),
             )
         with ctx.sandbox.open(read=[made(exported)], scratch=model.parent) as child:
             answer = child.call("pipeline.canonical:finish", source=str(exported), destination=str(model))

@@ -9,10 +9,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipeline import formats
 from pipeline.errors import Rejected
 from pipeline.reading import read
-from pipeline.stage import Context, File, Json, Passage, Report, Stage
+from pipeline.stage import Context, File, Json, Passage, Report, Stage, servable
 
 PUBLISHED_ROLES = ("canonical", "variant", "sample")
 
@@ -63,8 +62,7 @@ GATES = (
 
 def run(ctx: Context) -> Report:
     """Raises `Rejected`: `gate_failed` with the list of what is missing, `converted_unclean` for what our converter wrote."""
-    servable = formats.find(ctx.upload.format).servable
-    gates = [_judge(gate, ctx.earlier) for gate in GATES if servable or not gate.servable_only]
+    gates = [_judge(gate, ctx.earlier) for gate in GATES if servable(ctx.earlier) or not gate.servable_only]
     gates.append(_reviewers_agree(ctx))
     _pass(ctx, "gate_failed", gates)
     gates.append(_outputs_clean(ctx))
@@ -74,7 +72,14 @@ def run(ctx: Context) -> Report:
     manifest = ctx.publisher.write("manifest.json", _manifest(ctx, gates, published), "application/json")
     published.append(_entry(manifest, manifest.key))
     ctx.log(f"published {len(published)} files, manifest sha256 {manifest.sha256}")
-    return Report(facts={"published": published, "manifest": {"sha256": manifest.sha256}, "gates": gates})
+    return Report(
+        facts={
+            "published": published,
+            "servable": servable(ctx.earlier),
+            "manifest": {"sha256": manifest.sha256},
+            "gates": gates,
+        }
+    )
 
 
 def _pass(ctx: Context, code: str, gates: list[dict[str, Json]], *, known: int = 0) -> None:

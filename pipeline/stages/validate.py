@@ -17,13 +17,14 @@ def run(ctx: Context) -> Report:
     with ctx.sandbox.open(read=[ctx.model], scratch=folder(ctx.scratch / "inspection")) as child:
         answer = child.call(form.function("inspect"), model=str(ctx.model), declared=dict(ctx.upload.declared))
     found = Inspection.of(answer)
-    if form.servable and not (found.inputs and found.outputs and found.forward and found.exporters):
+    unservable = form.unservable or found.unservable
+    if unservable is None and not (found.inputs and found.outputs and found.forward and found.exporters):
         raise Rejected("answer_invalid", "The sandbox found neither inputs nor outputs, and no reason why.")
-    warnings = [*found.warnings, *([form.unservable] if form.unservable else [])]
+    warnings = [*found.warnings, *([unservable] if unservable else [])]
     for warning in warnings:
         ctx.log(f"warning: {warning}")
     return Report(
-        facts={**found.model_dump(), "warnings": warnings, "format": form.name, "servable": form.servable},
+        facts={**found.model_dump(), "warnings": warnings, "format": form.name, "servable": unservable is None},
     )
 
 

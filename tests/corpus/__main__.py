@@ -25,7 +25,7 @@ _LOADERS = {
     "torch": "import torch; torch.load(path, weights_only=False)",
     "jit": "import torch; torch.jit.load(path)",
     "export": "import torch; torch.export.load(path)",
-    "yaml": "import yaml; yaml.unsafe_load(open(path))",
+    "yaml": "import yaml; list(yaml.unsafe_load_all(open(path)))",
 }
 
 
