@@ -25,6 +25,17 @@ from shared.storage import Storage
 ROOT = Path(__file__).parent.parent
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run what `make test-all` runs: every format, the slow ones")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--slow"):
+        slow = [one for one in items if one.get_closest_marker("slow")]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [one for one in items if one not in slow]
+
+
 @pytest.fixture(scope="session")
 def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Postgres, Valkey, S3 and clamd, named by `os.environ`. Those that it names already are used as they are."""
