@@ -26,7 +26,9 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run what `make test-all` runs: every format, the slow ones")
+    parser.addoption(
+        "--slow", action="store_true", help="also run what `make test-all` runs: every format, the slow ones"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
