@@ -194,12 +194,16 @@ def _days(days: float) -> str:
 def _sandbox() -> Component:
     from pipeline.sandbox import supported
 
-    refused = supported().refused
+    support = supported()
+    refused = support.refused
     if refused:
         return Component(
             status="degraded", detail=f"none on the API's machine (workers look for themselves): {refused}"
         )
-    return Component(status="ok", detail="the API's machine can lock a child down")
+    limits = "rlimits alone" if support.cgroup_missing else "rlimits and cgroups"
+    return Component(
+        status="ok", detail=f"the API's machine can lock a child down; limits there: {limits} (workers log theirs)"
+    )
 
 
 def _head() -> str:

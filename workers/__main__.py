@@ -11,6 +11,7 @@ import structlog
 from celery import Celery
 
 from pipeline.opinions import check
+from pipeline.sandbox import cgroup
 from pipeline.stage import discover
 from shared import observe
 from shared.settings import Settings
@@ -41,7 +42,13 @@ def _worker(app: Celery, name: str, children: int) -> None:
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # SIGTERM lets the step under way end (Celery's soft shutdown)
     app.conf.worker_pool_start_method = pool.start_method
     forget_dead_scratch(Path(tempfile.gettempdir()))
-    log.info("worker.started", pool=name, queues=pool.queues, children=children)
+    # Before there are children: on cgroup v2 they follow us only as long as they are not born.
+    try:
+        limits = f"rlimits, cgroup v{cgroup.prepare().version}"
+    except cgroup.Unusable as why:
+        limits = "rlimits"
+        log.warning("worker.without_cgroups", why=str(why))
+    log.info("worker.started", pool=name, queues=pool.queues, children=children, sandbox_limits=limits)
     app.worker_main(
         [
             "worker",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import Rejected, Unavailable
 from pipeline.sandbox import answer
+from pipeline.sandbox.cgroup import Group, Home
 from pipeline.sandbox.death import Death, judge
 from pipeline.sandbox.session import LENGTH
 from pipeline.stage import Json, Limits
@@ -30,6 +31,7 @@ class SandboxChild:
 
     def __init__(self, *, channel: socket.socket, output: int, status: socket.socket, limits: Limits) -> None:
         self.layers: tuple[str, ...] = ()
+        self._group: Group | None = None
         self._channel, self._output, self._status, self._limits = channel, output, status, limits
         self._lock = threading.Lock()
         self._tail = bytearray()
@@ -40,8 +42,8 @@ class SandboxChild:
         os.set_blocking(output, False)
         status.settimeout(_READY_WITHIN)
 
-    def begin(self) -> None:
-        """Wait until the child is locked down. Raises `Unavailable`."""
+    def begin(self, home: Home | None) -> None:
+        """Wait until the child is locked down, and put it into a cgroup of its own below `home`. Raises `Unavailable`."""
         try:
             _, descriptors, _, _ = socket.recv_fds(self._status, 64, 1)
             self._fate = descriptors[0]
@@ -58,6 +60,13 @@ class SandboxChild:
                 raise Unavailable("sandbox_unavailable", f"No process could be locked down here: {why}")
             case _:
                 raise Unavailable("sandbox_unavailable", "The sandbox greeted in an unknown way.")
+        if home is not None:
+            try:
+                self._group = Group(home, self._limits.memory)
+                self._group.take(self._pid())
+            except OSError as fault:
+                raise Unavailable("sandbox_unavailable", f"The process got no cgroup: {fault}") from fault
+            self.layers = tuple(sorted((*self.layers, "cgroup")))
 
     def call(self, function: str, /, *, wall: float | None = None, **arguments: Json) -> Json:
         """See `pipeline.stage.Child`. `wall` seconds replace `limits.wall` for this call.
@@ -93,8 +102,7 @@ class SandboxChild:
         """Highest resident set so far in bytes, by the kernel's account; includes libraries shared with the zygote."""
         if self._fate >= 0:
             with contextlib.suppress(OSError, ValueError, StopIteration):
-                pid = _field(Path(f"/proc/self/fdinfo/{self._fate}"), "Pid:")
-                self._peak = max(self._peak, _field(Path(f"/proc/{pid}/status"), "VmHWM:") * 1024)
+                self._peak = max(self._peak, _field(Path(f"/proc/{self._pid()}/status"), "VmHWM:") * 1024)
         return self._peak
 
     def kill(self) -> None:
@@ -111,6 +119,12 @@ class SandboxChild:
             if self._output >= 0:
                 os.close(self._output)
                 self._output = -1
+            if self._group is not None:
+                self._group.remove()
+
+    def _pid(self) -> int:
+        """Its number as we see it, -1 once it is gone."""
+        return _field(Path(f"/proc/self/fdinfo/{self._fate}"), "Pid:")
 
     def _exchange(self, request: bytes, seconds: float) -> bytes:
         """Send one frame and receive one, keeping output flowing; any offence ends the child and raises."""
@@ -188,7 +202,9 @@ class SandboxChild:
         death = self._report()
         self._drain()
         output = self._tail.decode(errors="replace")
-        return self._kill(judge(death, limits=self._limits, output=output), reported=True)
+        out_of_memory = self._group is not None and self._group.out_of_memory()
+        fault = judge(death, limits=self._limits, output=output, out_of_memory=out_of_memory)
+        return self._kill(fault, reported=True)
 
     def _report(self) -> Death | None:
         """What wait4 told the zygote; None when the zygote is gone too."""

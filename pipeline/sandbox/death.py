@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pipeline.errors import Rejected, SlipwayError, Unavailable
 from pipeline.stage import Limits
 
+_TOO_MUCH_MEMORY = "The model needs more memory than a step may use."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
@@ -19,10 +21,15 @@ class Death:
     peak: int
 
 
-def judge(death: Death | None, *, limits: Limits, output: str) -> SlipwayError:
-    """The error to raise for a child that died without our doing; None means that the zygote died with it."""
+def judge(death: Death | None, *, limits: Limits, output: str, out_of_memory: bool) -> SlipwayError:
+    """The error to raise for a child that died without our doing; None means that the zygote died with it.
+
+    `out_of_memory`: the kernel killed it at the limit of its own cgroup.
+    """
     if death is None:
         return Unavailable("sandbox_killed", "The sandbox was killed from outside.")
+    if death.signal == signal.SIGKILL and out_of_memory:
+        return Rejected("memory_limit", _TOO_MUCH_MEMORY)
     if death.signal == signal.SIGXCPU or (death.signal == signal.SIGKILL and death.cpu >= limits.cpu):
         return Rejected(
             "time_limit", f"The model used more than the {limits.cpu} seconds of processor time it may use."
@@ -32,7 +39,7 @@ def judge(death: Death | None, *, limits: Limits, output: str) -> SlipwayError:
             "sandbox_killed", "The process that read the model was killed from outside, by want of memory?"
         )
     if death.signal == signal.SIGABRT and "bad_alloc" in output:
-        return Rejected("memory_limit", "The model needs more memory than a step may use.")
+        return Rejected("memory_limit", _TOO_MUCH_MEMORY)
     if death.signal == signal.SIGXFSZ:
         return Rejected("file_limit", "The model makes a larger file than a step may write.")
     if death.signal:

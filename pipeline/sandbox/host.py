@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pipeline.errors import Unavailable
-from pipeline.sandbox import access, landlock, lockdown, seccomp, zygote
+from pipeline.sandbox import access, cgroup, landlock, lockdown, seccomp, zygote
 from pipeline.sandbox.child import SandboxChild
 from pipeline.stage import Limits
 
@@ -37,11 +37,15 @@ ONNX Runtime's telemetry, which nobody asked for either."""
 
 @dataclass(frozen=True, kw_only=True)
 class Support:
-    """What this machine enforces. `namespaces_missing` says why there are none; `landlock` is the ABI, 0 for none."""
+    """What this machine enforces. `..._missing` says why there are none; `landlock` is the ABI, 0 for none.
+
+    Of cgroups it says whether this process could make some; only a worker does.
+    """
 
     landlock: int
     seccomp: bool
     namespaces_missing: str | None
+    cgroup_missing: str | None
 
     @property
     def namespaces(self) -> bool:
@@ -61,7 +65,17 @@ class Support:
 def supported() -> Support:
     """What can be enforced here, tried for real once per process (about 0.1 s)."""
     filtered = seccomp.available()
-    return Support(landlock=landlock.abi(), seccomp=filtered, namespaces_missing=_probe_namespaces())
+    cgroup_missing = None
+    try:
+        cgroup.find()
+    except cgroup.Unusable as why:
+        cgroup_missing = str(why)
+    return Support(
+        landlock=landlock.abi(),
+        seccomp=filtered,
+        namespaces_missing=_probe_namespaces(),
+        cgroup_missing=cgroup_missing,
+    )
 
 
 class Zygote:
@@ -69,7 +83,7 @@ class Zygote:
 
     Starts at the first `open`, again when it is found dead, and anew in a forked copy of its owner; ends with its
     owner. `preload` are modules to import once; `prefixes` say which modules' functions may be called. `without`
-    switches layers off ("namespaces", "landlock") so that tests can see the others hold alone.
+    switches layers off ("namespaces", "landlock", "cgroup") so that tests can see the others hold alone.
     """
 
     def __init__(
@@ -120,10 +134,12 @@ class Zygote:
             if len(message) > zygote.MAX_MESSAGE:
                 raise ValueError("too many paths for one sandbox session")
             with self._lock:
+                running = self._ready()
                 try:
-                    socket.send_fds(self._ready().control, [message], descriptors)
+                    socket.send_fds(running.control, [message], descriptors)
                 except (BrokenPipeError, ConnectionResetError):  # died since we looked
-                    socket.send_fds(self._ready().control, [message], descriptors)
+                    running = self._ready()
+                    socket.send_fds(running.control, [message], descriptors)
         except BaseException:
             child.close()
             raise
@@ -132,7 +148,7 @@ class Zygote:
             zygotes_status.close()
             os.close(childs_output)
         try:
-            child.begin()
+            child.begin(running.home)
         except BaseException:
             child.close()
             raise
@@ -183,6 +199,7 @@ class _Running:
     complaints: IO[bytes]
     owner: int
     hello: dict[str, Any]
+    home: cgroup.Home | None
 
     def alive(self) -> bool:
         return self.process.poll() is None
@@ -204,6 +221,10 @@ class _Running:
 
 
 def _start(preload: Sequence[str], prefixes: Sequence[str], without: Collection[str]) -> _Running:
+    home = None
+    if "cgroup" not in without:
+        with contextlib.suppress(cgroup.Unusable):  # the worker said so when it began
+            home = cgroup.prepare()
     control, zygotes_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     owner = os.pidfd_open(os.getpid())
     complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
@@ -246,7 +267,12 @@ def _start(preload: Sequence[str], prefixes: Sequence[str], without: Collection[
         complaints.close()
         raise Unavailable("sandbox_unavailable", f"The sandbox process did not start: {last or 'it said nothing'}")
     return _Running(
-        process=process, control=control, complaints=complaints, owner=os.getpid(), hello=json.loads(greeting)
+        process=process,
+        control=control,
+        complaints=complaints,
+        owner=os.getpid(),
+        hello=json.loads(greeting),
+        home=home,
     )
 
 

@@ -291,6 +291,13 @@ def write_big(path: str, size: int) -> None:
         file.truncate(size)
 
 
+def fill_folder(path: str, files: int, size: int) -> int:
+    """How many files of `size` bytes could be written."""
+    for number in range(files):
+        Path(path, str(number)).write_bytes(bytes(size))
+    return files
+
+
 def lock_folder(path: str) -> None:
     Path(path, "outer", "open").mkdir(parents=True)
     Path(path, "outer", "locked").mkdir(mode=0)

@@ -38,6 +38,28 @@ def reachable_by_nobody(path: str) -> bool:
     return all(folder.stat().st_mode & 0o001 for folder in Path(path).parents)
 
 
+def uncovering() -> list[str]:
+    """Shell commands that make our files reachable by nobody, in a mount namespace where private folders lie above."""
+    hidden = {
+        next(folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001): path
+        for path in (Path(sys.base_prefix), Path(sys.prefix), ROOT)
+        if not reachable_by_nobody(str(path))
+    }
+    return [
+        f"kept=$(mktemp -d); mount --bind {path} $kept; mount -t tmpfs -o mode=755 tmpfs {folder};"
+        f"mkdir -p {path}; mount --move $kept {path}; rmdir $kept"
+        for folder, path in hidden.items()
+    ]
+
+
+def reachable_python(program: Path) -> Path:
+    """Write a program that is this Python, with its files where nobody reaches them."""
+    script = "\n".join(["set -e", *uncovering(), f'exec {sys.executable} "$@"'])
+    program.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{script}' sh \"$@\"\n")
+    program.chmod(0o755)
+    return program
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A folder that everybody may search, with an empty `scratch`, a `model` and a readable `secret` in it."""
@@ -66,12 +88,14 @@ def heavy() -> Iterator[Zygote]:
 
 
 @pytest.fixture(params=[(), ("namespaces",), ("landlock",)], ids=["all layers", "no namespaces", "no landlock"])
-def layered(request: pytest.FixtureRequest) -> Iterator[Zygote]:
+def layered(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zygote]:
     without = request.param
     if "landlock" in without and not supported().namespaces:
         pytest.skip("nothing stands in for Landlock here")
     if "namespaces" in without and os.geteuid() == 0 and not reachable_by_nobody(f"{sys.base_prefix}/bin"):
-        pytest.skip("nobody cannot reach this Python without a view of its own")
+        if not supported().namespaces:
+            pytest.skip("nobody can reach this Python, and it cannot be moved")
+        monkeypatch.setattr(sys, "executable", str(reachable_python(tmp_path / "python")))
     zygote = Zygote(preload=(), prefixes=PREFIXES, without=without)
     yield zygote
     zygote.close()

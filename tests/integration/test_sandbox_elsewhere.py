@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.container_rules import DEFAULT_CAPABILITIES
-from tests.integration.test_sandbox import PREFIXES, ROOT, reachable_by_nobody
+from tests.integration.test_sandbox import PREFIXES, ROOT, uncovering
 
 HONEST_WORK = "zygote_has_one_thread or models_are_exported"
 """Tests that import torch: seconds each."""
@@ -85,19 +85,12 @@ def run_in(situation: Situation, command: list[str]) -> subprocess.CompletedProc
     """Run the command there; where our files lie in private folders of root, inside a mount namespace in which those
     folders are searchable.
     """
-    for tool in ("unshare", "setpriv"):
+    for tool in ("unshare", "setpriv", "findmnt"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    hidden = {
-        next(folder for folder in reversed(path.parents) if not folder.stat().st_mode & 0o001): path
-        for path in (Path(sys.base_prefix), Path(sys.prefix), ROOT)
-        if not reachable_by_nobody(str(path))
-    }
-    lines = [
-        f"kept=$(mktemp -d); mount --bind {path} $kept; mount -t tmpfs -o mode=755 tmpfs {folder};"
-        f"mkdir -p {path}; mount --move $kept {path}; rmdir $kept"
-        for folder, path in hidden.items()
-    ]
+    lines = uncovering()
+    if situation.container:  # engines mount the container's own group read-only
+        lines.append("for each in $(findmnt -nro TARGET -t cgroup,cgroup2); do mount -o remount,bind,ro $each; done")
     script = "\n".join(["set -e", *lines, f'exec setpriv {" ".join(situation.identity)} "$@"'])
     if situation.container:
         command = [sys.executable, "-m", "tests.integration.container_rules", *command]
