@@ -1,7 +1,7 @@
 # Set-up is part of every target that needs it, and does nothing when nothing has changed.
 #   PYTHON=/path/to/python3.12   another interpreter for the first set-up
 #   SLIPWAY_HOME=/path           another state folder than .slipway
-#   ARGS="-k upload"             more arguments for pytest
+#   ARGS="-k upload"             more arguments for pytest; "-n 0" is one process
 
 .DEFAULT_GOAL := help
 .PHONY: help setup extras demo up test test-all check bench lock clean debian
@@ -9,6 +9,7 @@
 
 py := .venv/bin/python
 stamp := .venv/stamps
+pytest := $(py) -m pytest -p no:valkey -n 2 --dist loadfile --no-loadscope-reorder
 compile := .venv/bin/uv pip compile --python-version 3.11 --universal -q --no-header --generate-hashes \
 	--no-emit-index-url --no-emit-find-links --no-annotate
 
@@ -24,10 +25,10 @@ up: setup ## everything in the foreground; Ctrl-C stops it
 extras: setup $(stamp)/extras ## also install what the optional formats need (TensorFlow, ultralytics, timm, transformers, OpenVINO)
 
 test-all: extras ## the whole suite and, on top, every format and the slow ones
-	@$(py) -m pytest -p no:valkey --slow $(ARGS)
+	@$(pytest) --slow $(ARGS)
 
-test: setup ## the whole suite on real services
-	@$(py) -m pytest -p no:valkey $(ARGS)
+test: setup ## the whole suite on real services, in two processes
+	@$(pytest) $(ARGS)
 
 check: setup ## format, lint, types, import rules, architecture
 	@$(py) -m ruff format --check .

@@ -13,6 +13,8 @@ import pytest
 import redis
 from alembic import command
 from alembic.config import Config
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis
 from sqlalchemy.engine import make_url
 
 from pipeline import engine
@@ -23,6 +25,12 @@ from shared.settings import Settings
 from shared.storage import Storage
 
 ROOT = Path(__file__).parent.parent
+
+# The same examples in every run, however busy the machine is. Who looks for new ones says so beside the test.
+hypothesis.register_profile(
+    "slipway", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis.load_profile("slipway")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

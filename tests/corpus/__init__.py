@@ -6,12 +6,14 @@ Written from what attackers do, not from how the readers decide.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-CANARY = Path(tempfile.gettempdir()) / "slipway-corpus-canary"
+CANARY = Path(tempfile.gettempdir()) / f"slipway-corpus-canary-{os.getpid():07}"
+"""Of this process alone: what a proof or a benchmark beside it sets off is not taken for ours."""
 COMMAND = f"touch {CANARY}"
 SOURCE = f"open({str(CANARY)!r}, 'w').close()"
 

@@ -5,6 +5,8 @@ Run `python -m tests.corpus --judge` in an environment that has them.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import io
 import pickle
@@ -211,7 +213,18 @@ def _torchvision() -> _Rows:
     for name in ("resnet18", "mobilenet_v3_small", "efficientnet_b0", "vit_b_16", "densenet121", "convnext_tiny", "squeezenet1_1"):  # fmt: skip
 
         def saved(name: str = name) -> bytes:
+            _operators()
             model = getattr(torchvision.models, name)(weights=None).eval()
             return written(lambda path: torch.save(model, path), "m.pt")
 
         yield f"{name}, whole module", "model.pt", saved
+
+
+@functools.cache
+def _operators() -> Any:
+    """torchvision cannot be imported where its native part does not fit torch: what it asks for then, as long as kept."""
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms"):
+        with contextlib.suppress(RuntimeError):  # the native part is there and has it
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library

@@ -277,12 +277,12 @@ class AnyRun(RuleBasedStateMachine):
         assert run.attempt <= run.step.final_attempt
 
 
-AnyRun.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+AnyRun.TestCase.settings = settings(max_examples=60, stateful_step_count=30)
 test_any_run = AnyRun.TestCase
 
 
 @given(st.lists(st.booleans(), max_size=12))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_run_that_is_worked_on_ends(outcomes: list[bool]) -> None:
     run = begun("a", "b", "c")
     answers = iter([*outcomes, *([True] * 20)])

@@ -23,8 +23,6 @@ HASTE = {
     "BENCHMARK_ROUNDS": "15",
 }
 
-SERVICES = ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT_URL", "CLAMD_URL")
-
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -42,9 +40,7 @@ def slipway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in HASTE.items():
             patch.setenv(name, value)
-        for name in SERVICES:
-            patch.delenv(name, raising=False)
-        with Stack(tmp_path_factory.mktemp("home"), quiet=True) as stack:
+        with Stack(tmp_path_factory.mktemp("home"), quiet=True, given={"PATH": os.environ["PATH"]}) as stack:
             yield stack
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from pipeline.errors import Rejected, Unavailable
-from pipeline.sandbox import ChildFailed, Zygote, discard, safe_file, seccomp, supported
+from pipeline.sandbox import ChildFailed, Zygote, discard, host, safe_file, seccomp, supported
 from pipeline.sandbox.answer import parse
 from pipeline.sandbox.child import SandboxChild
 from pipeline.stage import Limits
@@ -510,13 +510,14 @@ def test_a_locked_folder_is_discarded_all_the_same(light: Zygote, place: Path) -
     assert not (place / "scratch").exists()
 
 
-def test_nothing_of_a_zygote_stays_behind(place: Path) -> None:
+def test_nothing_of_a_zygote_stays_behind(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "_QUIET", host._QUIET | {"TMPDIR": str(place)})  # where there is nobody else's
     zygote = Zygote(preload=(), prefixes=PREFIXES)
     with zygote.open(read=[], scratch=place / "scratch", limits=SMALL):
-        before = set(Path(tempfile.gettempdir()).glob("slipway-zygote-*"))
+        assert len(list(place.glob("slipway-zygote-*"))) == 1
         ours = processes_below(zygote.pid)
     zygote.close()
-    assert len(before - set(Path(tempfile.gettempdir()).glob("slipway-zygote-*"))) == 1
+    assert not list(place.glob("slipway-zygote-*"))
     assert not any(alive(process) for process in ours)
 
 

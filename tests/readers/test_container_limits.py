@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.readers import discover, seven_zip, tar, zip_archive
@@ -208,13 +208,13 @@ def repaired(content: bytes) -> bytes:
 def test_whatever_the_bytes_there_is_an_answer_in_time(name: str) -> None:
     limits = {"seconds": 5.0, "inflated": 64 << 20, "findings": 20}
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+    @settings(max_examples=60)
     @given(changes=CHANGES, repair=st.booleans())
     def check(changes: list[tuple[str, float, bytes]], repair: bool) -> None:
         content = mutated(SEEDS[name], changes)
-        started = time.monotonic()
+        started = time.process_time()
         answer = judge(repaired(content) if repair else content, **limits)
-        assert time.monotonic() - started < 8
+        assert time.process_time() - started < 8
         assert answer["verdict"] in ("clean", "unknown", "malicious")
         assert (answer["verdict"] == "clean") == (
             not any(f["severity"] in ("unknown", "malicious") for f in answer["findings"])
@@ -238,7 +238,7 @@ def _ours(read: Callable[..., Archive], content: bytes) -> dict[str, bytes] | No
     return found if inspection.verdict == "clean" else None
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+@settings(max_examples=250)
 @given(changes=CHANGES, repair=st.booleans(), kind=st.sampled_from(["tar, gnu", "tar, pax"]))
 def test_tar_that_passes_holds_for_python_what_it_holds_for_us(
     changes: list[tuple[str, float, bytes]], repair: bool, kind: str
@@ -253,7 +253,7 @@ def test_tar_that_passes_holds_for_python_what_it_holds_for_us(
         assert read == {name.rstrip("/"): data for name, data in ours.items()}
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+@settings(max_examples=250)
 @given(changes=CHANGES)
 def test_zip_that_passes_holds_for_python_what_it_holds_for_us(changes: list[tuple[str, float, bytes]]) -> None:
     content = mutated(SEEDS["zip"], changes)

@@ -131,7 +131,7 @@ def survives(content: bytes) -> None:
     assert {name for name in set(sys.modules) - before if not name.startswith("encodings.")} == set()
 
 
-@settings(max_examples=120, deadline=2000, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, deadline=2000)
 @given(st.lists(PIECES, max_size=60), st.sampled_from([b"\x80\x02", b"\x80\x04", b"\x80\x05", b"(", b""]))
 def test_random_opcodes_are_survived(pieces: list[bytes], start: bytes) -> None:
     survives(start + b"".join(pieces) + b".")
