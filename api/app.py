@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from api import __version__, audit, errors, health, models, people, reference, reviews, runs, upload, versions
+from api import __version__, audit, errors, health, models, people, reference, reviews, runs, upload, variants, versions
 from api.deps import Services
 from api.envelope import Envelope
 from api.news import Hub
@@ -43,7 +43,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.vitals = health.Vitals(health.checks(services))
     app.add_middleware(Envelope, streamed=STREAMED)
     errors.install(app)
-    for noun in (people, upload, models, versions, runs, reviews, audit):
+    for noun in (people, upload, models, versions, variants, runs, reviews, audit):
         app.include_router(noun.router, prefix=BASE)
     app.include_router(health.router)
     reference.install(app)

@@ -26,12 +26,13 @@ _ZIP = b"PK\x03\x04"
 
 @dataclass(frozen=True, kw_only=True)
 class Arrival:
-    """A whole upload that nothing is wrong with. `side_files` go by role."""
+    """A whole upload that nothing is wrong with. `side_files` go by role; `extra` is what opening the model takes."""
 
     declaration: form.Declaration
     format: Format
     model: Landed
     side_files: Mapping[str, Landed]
+    extra: str | None
 
 
 class Reception:
@@ -46,6 +47,7 @@ class Reception:
         self._texts: dict[str, bytes] = {}
         self._text_bytes = 0
         self._format: Format | None = None
+        self._glimpse: Glimpse | None = None
         self._head_is_judged = False
         self._model: Landed | None = None
         self._side_files: dict[str, Landed] = {}
@@ -62,7 +64,7 @@ class Reception:
 
     def arrival(self, claims: Mapping[str, str], whole: str) -> Arrival:
         """`claims` are the digests in the request's headers: of the whole body, or, as some clients mean it, of the file."""
-        if self._model is None or self._format is None:
+        if self._model is None or self._format is None or self._glimpse is None:
             raise _missing("The form has no model_file.", form.MODEL_FILE)
         try:
             declaration = form.declare(self._texts)
@@ -74,7 +76,11 @@ class Reception:
             if digest not in (whole, self._model.sha256):
                 raise _mismatch(header, self._model)
         return Arrival(
-            declaration=declaration, format=self._format, model=self._model, side_files=dict(self._side_files)
+            declaration=declaration,
+            format=self._format,
+            model=self._model,
+            side_files=dict(self._side_files),
+            extra=self._format.needs(self._glimpse, declaration.declared),
         )
 
     @property
@@ -154,7 +160,8 @@ class Reception:
             if not self._landing.size:
                 raise Problem(HTTPStatus.BAD_REQUEST, "empty_file", f"{part.filename} is empty.")
             self._model = await self._landing.finish(part.filename)
-            identify = partial(formats.identify, part.filename, self._landing.seen())
+            self._glimpse = self._landing.seen()
+            identify = partial(formats.identify, part.filename, self._glimpse)
             self._format = await self._landing.run(identify)
             part.compare(self._model)
         else:

@@ -24,7 +24,7 @@ from api.errors import documented
 from api.news import MOST_STREAMS, POLL
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas import RetryFrom, Run, Runs, RunStatus, RunSummary
-from pipeline import engine, quarantine, store
+from pipeline import engine, online, quarantine, store
 from pipeline.run import Cancel, Purpose, Retry, Signal, Status
 from registry.store import Viewer
 
@@ -49,6 +49,7 @@ _EVENT = {
     "code": None,
     "detail": None,
     "terminal": False,
+    "waiting": None,
     "at": "2026-11-20T12:00:21+00:00",
 }
 
@@ -69,7 +70,8 @@ def list_runs(
     before = decode(cursor)
     rows = store.find_many(session, asking.viewer, status=status, model=model, before=before, limit=limit + 1)
     following = next_page(request, response, rows, limit)
-    return Runs(items=[RunSummary(**_summary(row)) for row in rows], next=following)
+    served = online.served(session)
+    return Runs(items=[RunSummary(**_summary(row, served)) for row in rows], next=following)
 
 
 @router.get(
@@ -87,14 +89,15 @@ def read_run(
 ) -> Run | Response:
     """Its steps with their reports, and the files they made. Poll it with `If-None-Match`, or follow its events."""
     row, steps = store.find(session, _viewer(session, asking, run_id), run_id)
-    tag = f'W/"{row.id.hex}-{row.version}"'
+    run = whole(row, steps, online.served(session))
+    tag = f'W/"{row.id.hex}-{row.version}{"-waiting" if run.waiting else ""}"'
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if not Status(row.status).terminal:
         headers["Retry-After"] = LOOK_AGAIN
     if _matches(if_none_match, tag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     response.headers.update(headers)
-    return _whole(row, steps)
+    return run
 
 
 @router.post(
@@ -254,18 +257,19 @@ def _viewer(session: Session, asking: Principal, run_id: UUID) -> Viewer:
 def _move(session: Session, response: Response, asking: Principal, run_id: UUID, signal: Signal) -> Run:
     engine.send(session, run_id, signal, viewer=asking.viewer)
     response.headers["Location"] = f"/api/v1/runs/{run_id}"
-    return _whole(*store.find(session, asking.viewer, run_id))
+    return whole(*store.find(session, asking.viewer, run_id), online.served(session))
 
 
-def _whole(row: Row[Any], steps: list[Row[Any]]) -> Run:
+def whole(row: Row[Any], steps: list[Row[Any]], served: frozenset[str]) -> Run:
+    """A run with its steps and files, from what `store.find` gives and the queues that are served now."""
     return Run(
-        **_summary(row),
+        **_summary(row, served),
         steps=[_step(step) for step in steps],
         artifacts=[_file(file) for step in steps for file in (step.report or {}).get("files", ())],
     )
 
 
-def _summary(row: Row[Any]) -> dict[str, Any]:
+def _summary(row: Row[Any], served: frozenset[str]) -> dict[str, Any]:
     model = f"/api/v1/models/{row.model_id}"
     itself = f"/api/v1/runs/{row.id}"
     return {
@@ -273,6 +277,7 @@ def _summary(row: Row[Any]) -> dict[str, Any]:
         "purpose": row.purpose,
         "status": row.status,
         "stage": None if row.status == Status.SUCCEEDED else row.stage,
+        "waiting": online.waiting(row.queue, served) if row.status == Status.QUEUED else None,
         "model": row.model,
         "version": row.version_name,
         "code": row.code,

@@ -24,7 +24,7 @@ Permission = Literal[
 RunStatus = Literal["queued", "running", "succeeded", "rejected", "failed", "cancelled"]
 StepStatus = Literal["pending", "queued", "running", "passed", "refused", "broke", "skipped"]
 Verdict = Literal["pending", "clean", "malicious", "unknown"]
-Purpose = Literal["intake", "rescan"]
+Purpose = Literal["intake", "rescan", "variant", "rebuild"]
 ReviewState = Literal["waiting", "scanning", "condemned"]
 
 _WHEN = "2026-11-20T12:00:00Z"
@@ -184,6 +184,7 @@ _SUMMARY = {
     "purpose": "intake",
     "status": "running",
     "stage": "convert",
+    "waiting": None,
     "model": "digits",
     "version": "1.0.0",
     "code": None,
@@ -209,9 +210,15 @@ _STEP = {
 
 class RunSummary(BaseModel):
     id: UUID
-    purpose: Purpose = Field(description="intake: to let the version in; rescan: another look at what was let in")
+    purpose: Purpose = Field(
+        description="intake: to let the version in; rescan: another look at what was let in; variant: to add variants to "
+        "it; rebuild: to make its artifacts again and compare"
+    )
     status: RunStatus
     stage: str | None = Field(description="where the run is or stopped; null once it has succeeded")
+    waiting: str | None = Field(
+        description="while queued: for which worker, where none that could take the step is online"
+    )
     model: str
     version: str
     code: str | None = Field(description="why it was rejected, failed, cancelled, or why the last attempt broke")
@@ -331,6 +338,8 @@ _VERSION_BODY = {
         "model": f"/api/v1/models/{_MODEL}",
         "artifacts": f"/api/v1/models/{_MODEL}/versions/1.0.0/artifacts",
         "download": f"/api/v1/models/{_MODEL}/versions/1.0.0/download",
+        "variants": f"/api/v1/models/{_MODEL}/versions/1.0.0/variants",
+        "rebuild": f"/api/v1/models/{_MODEL}/versions/1.0.0/rebuild",
         "run": f"/api/v1/runs/{_RUN}",
     },
 }
@@ -371,11 +380,61 @@ class LeantOn(BaseModel):
 _LEANT_ON = {"rule": "pickle.global", "sha256": _SHA, "expires_at": "2027-02-18T12:00:00Z", "counts": True}
 
 
+class QualityTerm(BaseModel):
+    term: str = Field(description="`agreement`, `error`, `speed`, `size` or `warnings`")
+    points: float
+    of: int = Field(description="the most points that it can bring")
+    because: str
+
+
+class Quality(BaseModel):
+    """From the evidence alone, by the formula in docs/measurements.md. What nothing is known of does not count."""
+
+    score: float = Field(ge=0, le=100)
+    of: str = Field(description="the variant that it is the score of")
+    terms: list[QualityTerm]
+
+
+_QUALITY = {
+    "score": 93.4,
+    "of": "onnx-fp32",
+    "terms": [{"term": "agreement", "points": 40.0, "of": 40, "because": "0 of 310 decisions differ"}],
+}
+
+
 class Version(VersionSummary):
     artifacts: list[Artifact]
     waivers: list[LeantOn] = Field(description="what reviewers have let pass in it")
+    best_variant: str | None = Field(
+        description="on a CPU: the pinned one, else the fastest verified one; null while nothing servable is published"
+    )
+    quality: Quality | None = Field(description="null before it is published and where it cannot be served")
+    pinned: dict[str, str] = Field(description="device (`cpu`, `sm90`) → the variant that somebody wants there")
 
-    model_config = _example(**_VERSION_BODY, artifacts=[_FILE | {"created_at": _LATER}], waivers=[_LEANT_ON])
+    model_config = _example(
+        **_VERSION_BODY,
+        artifacts=[_FILE | {"created_at": _LATER}],
+        waivers=[_LEANT_ON],
+        best_variant="onnx-fp32",
+        pinned={"cpu": "onnx-fp32"},
+        quality=_QUALITY,
+    )
+
+
+class NewVariants(BaseModel):
+    variants: list[Annotated[str, Field(min_length=1, max_length=64)]] = Field(
+        min_length=1, max_length=8, description="such as `onnx-int8-dynamic` or `tensorrt-fp16`"
+    )
+
+    model_config = _example(variants=["onnx-int8-dynamic"])
+
+
+class Pin(BaseModel):
+    variant: str = Field(
+        min_length=1, max_length=100, description="one of the version's canonical and variant artifacts"
+    )
+
+    model_config = _example(variant="onnx-fp32")
 
 
 class Versions(BaseModel):

@@ -27,7 +27,7 @@ from api.landing import Landing
 from api.lingering import lingering
 from api.reception import Arrival, Reception, digests_in
 from api.upload_reference import ANSWERS, DESCRIPTION, REQUEST_BODY, Accepted, Followed, Taken
-from pipeline import engine
+from pipeline import engine, online, planning
 from pipeline import upload as form
 from pipeline.run import Run
 from registry import store
@@ -183,13 +183,14 @@ class _Pace:
 def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arrival) -> tuple[Row[Any], Run]:
     """Version, run and first doorbell in one transaction."""
     said, model = arrival.declaration, arrival.model
+    servable = arrival.format.why_unservable(said.declared) is None
     intake = store.Intake(
         owner_id=asking.user_id,
         model=said.name,
         version=said.version,
         bump=said.bump,
         format=arrival.format.name,
-        servable=arrival.format.servable,
+        servable=servable,
         filename=model.name,
         size=model.size,
         sha256=model.sha256,
@@ -200,8 +201,14 @@ def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arriv
             for role, file in arrival.side_files.items()
         },
     )
-    plan = [stage.step() for stage in parts.stages if arrival.format.servable or not stage.servable_only]
     with parts.begin() as session:
+        without = planning.unwanted(
+            parts.stages,
+            policy=parts.settings.tensorrt,
+            asked=planning.targets(said.declared),
+            served=online.served(session),
+        )
+        plan = planning.intake(parts.stages, servable=servable, extra=arrival.extra, without=without)
         row = store.add_version(session, intake)
         run = engine.submit(session, version_id=row.id, owner_id=asking.user_id, plan=plan)
         landing.keep()
@@ -226,7 +233,8 @@ def _accepted(arrival: Arrival, row: Row[Any], run: Run) -> Accepted:
                 arrival.declaration,
                 found=arrival.format.name,
                 title=arrival.format.title,
-                unservable=arrival.format.unservable,
+                unservable=arrival.format.why_unservable(arrival.declaration.declared),
+                extra=arrival.extra,
             ),
         ),
         run=Followed(id=run.id, status=run.status, links={"self": here, "events": f"{here}/events"}),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import PurePosixPath
@@ -18,9 +17,8 @@ from sqlalchemy.orm import Session
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented
 from api.schemas import Artifact, Artifacts, Download, LeantOn, Version, Versions, VersionSummary
-from pipeline import quarantine
+from pipeline import evidence, quarantine, selection
 from pipeline import store as runs
-from pipeline.run import Purpose
 from registry import store
 from registry.store import Viewer
 
@@ -50,17 +48,13 @@ def list_versions(model: str, asking: Reader, session: Transaction) -> Versions:
 @router.get("/{version}", summary="Read a version", responses=documented(*_ABOUT_ONE))
 def read_version(model: str, version: str, asking: Reader, session: Transaction) -> Version:
     """By SemVer (`1.2.0`, `v1.2`), by ordinal (`3`: the third upload), or `latest`."""
-    owner, row = _find(session, asking.viewer, model, version)
-    run = next(iter(runs.find_many(session, asking.viewer, version_id=row.id, limit=1)), None)
-    return Version(
-        **_summary(owner, row, run and run.id), artifacts=_artifacts(session, row), waivers=_leant_on(session, row)
-    )
+    return described(session, asking.viewer, *find(session, asking.viewer, model, version))
 
 
 @router.get("/{version}/artifacts", summary="List a version's artifacts", responses=documented(*_ABOUT_ONE))
 def list_artifacts(model: str, version: str, asking: Reader, session: Transaction) -> Artifacts:
     """What is stored: the `source` as it was uploaded, and, once promoted, what was made of it."""
-    _, row = _find(session, asking.viewer, model, version)
+    _, row = find(session, asking.viewer, model, version)
     return Artifacts(items=_artifacts(session, row))
 
 
@@ -77,17 +71,17 @@ def download(
     parts: Parts,
     *,
     artifact: Annotated[
-        str | None, Query(max_length=200, description="default: the fastest verified variant; `source`: the upload")
+        str | None, Query(max_length=200, description="default: the version's `best_variant`; `source`: the upload")
     ] = None,
 ) -> Download:
     """A short-lived URL of an artifact's bytes, for versions that the scan found clean only.
 
     What was uploaded goes back to its owner and to nobody else, not even where the model is public.
     """
-    owner, row = _find(session, asking.viewer, model, version)
-    _refuse_unless_clean(row)
+    owner, row = find(session, asking.viewer, model, version)
+    refuse_unless_clean(row)
     published = store.list_artifacts(session, row.id)
-    name = artifact or best(published, _reports(session, asking.viewer, row.id))
+    name = artifact or _best(session, row, published) or SOURCE
     lifetime = parts.settings.download_lifetime
     if name == SOURCE and (asking.viewer.admin or owner.owner_id == asking.viewer.user_id):
         bucket = parts.staging if row.original_key is None else parts.quarantine
@@ -115,19 +109,29 @@ def download(
     )
 
 
-def best(published: Sequence[store.Artifact], reports: Mapping[str, Any]) -> str:
-    """The name of what to download when none is given: the fastest verified variant, else the canonical one, else the source."""
-    servable = [one.name for one in published if one.role in ("canonical", "variant")]
-    variants = reports.get("optimize", {}).get("facts", {}).get("variants", ())
-    unfit = {each["name"] for each in variants if each.get("withheld") or not each.get("verified")}
-    rows = reports.get("benchmark", {}).get("facts", {}).get("rows", ())
-    measured = {each["name"]: each["speedup"] for each in rows if isinstance(each.get("speedup"), int | float)}
-    fit = [name for name in servable if name in measured and name not in unfit]
-    canonical = next((one.name for one in published if one.role == "canonical"), SOURCE)
-    return max(fit, key=lambda name: measured[name], default=canonical)
+def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) -> Version:
+    """A version in full."""
+    run = next(iter(runs.find_many(session, viewer, version_id=row.id, limit=1)), None)
+    return Version(
+        **_summary(owner, row, run and run.id),
+        artifacts=_artifacts(session, row),
+        waivers=_leant_on(session, row),
+        best_variant=_best(session, row, store.list_artifacts(session, row.id)),
+        pinned=row.pins,
+        quality=runs.published_by(session, row.id).get("benchmark", {}).get("facts", {}).get("quality"),
+    )
 
 
-def _find(session: Session, viewer: Viewer, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
+def _best(session: Session, row: Row[Any], published: Sequence[store.Artifact]) -> str | None:
+    """The variant to prefer on a CPU: pinned, or the fastest verified one, or the canonical one, where there is one."""
+    servable = [one.name for one in published if one.role in evidence.SERVABLE]
+    variants, rows = evidence.of_version(session, row.id)
+    canonical = next((one.name for one in published if one.role == "canonical"), None)
+    return selection.best(servable, variants, rows, pins=row.pins) or canonical
+
+
+def find(session: Session, viewer: Viewer, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
+    """A model and one of its versions, as far as the viewer may see them."""
     owner = store.find_model(session, viewer, model)
     return owner, store.find_version(session, owner.id, version)
 
@@ -141,7 +145,8 @@ def _leant_on(session: Session, row: Row[Any]) -> list[LeantOn]:
     ]
 
 
-def _refuse_unless_clean(row: Row[Any]) -> None:
+def refuse_unless_clean(row: Row[Any]) -> None:
+    """Raises `Problem` (423) for a version that the scan has not, or not yet, found clean."""
     match row.verdict:
         case "clean":
             return
@@ -150,14 +155,6 @@ def _refuse_unless_clean(row: Row[Any]) -> None:
         case verdict:
             detail = f"The scan found {row.version} {verdict}; its bytes are not handed out."
             raise Problem(HTTPStatus.LOCKED, "quarantined", detail)
-
-
-def _reports(session: Session, viewer: Viewer, version_id: UUID) -> Mapping[str, Any]:
-    """The evidence of the run that published the version, whoever's run it was: the version itself may be seen."""
-    found = runs.find_many(
-        session, replace(viewer, admin=True), version_id=version_id, status="succeeded", purpose=Purpose.INTAKE, limit=1
-    )
-    return runs.reports(session, found[0].id) if found else {}
 
 
 def _artifacts(session: Session, row: Row[Any]) -> list[Artifact]:
@@ -188,7 +185,14 @@ def _artifacts(session: Session, row: Row[Any]) -> list[Artifact]:
 def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None) -> dict[str, Any]:
     model = f"/api/v1/models/{owner.id}"
     itself = f"{model}/versions/{quote(row.version, safe='')}"
-    links = {"self": itself, "model": model, "artifacts": f"{itself}/artifacts", "download": f"{itself}/download"}
+    links = {
+        "self": itself,
+        "model": model,
+        "artifacts": f"{itself}/artifacts",
+        "download": f"{itself}/download",
+        "variants": f"{itself}/variants",
+        "rebuild": f"{itself}/rebuild",
+    }
     return {
         "id": row.id,
         "model": owner.name,

@@ -86,14 +86,14 @@ def show_variants(client: Client, runs: dict[str, Run], folder: Path) -> str:
             pulled = client.pull(reference, to=folder / "pulled", artifact=artifact.name)
             reached = float(np.mean(predict(pulled, heldout["images"]) == heldout["labels"]))
             row = measured[artifact.name]
-            low, high = row["speedup_ci"]
+            bounds = row["speedup_ci"]  # none where there was no time for enough rounds
             table.add_row(
                 run.version,
                 form,
                 artifact.name,
                 f"{artifact.size / 1000:.0f} kB",
                 f"{row['p50_ms'] * 1000:.0f} µs",
-                f"{row['speedup']:.2f}× ({low:.2f}–{high:.2f})",
+                f"{row['speedup']:.2f}×" + (f" ({bounds[0]:.2f}–{bounds[1]:.2f})" if bounds else ""),
                 row["verdict"],
                 f"{reached:.2%}",
             )

@@ -1,103 +1,76 @@
-"""How fast forms of a model are beside each other, and how sure that is. The protocol, its statistics and its timer.
-
-All forms stay open, each in a process of its own with one thread, and take turns in random order, because two runs one
-after the other on a shared machine differ by far more than two models do. The statistics are plain Python: the worker
-computes them. `open_model`, `calibrate` and `sample` run in the sandbox children.
-"""
+"""What a sandbox child does to be measured: opens a form of a model, warms up, takes samples. And the form of its answers."""
 
 from __future__ import annotations
 
-import random
-import statistics
+import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field
 
 from pipeline.signature import Answer, Tensor
 from pipeline.stage import Json
-from pipeline.trial import draw
+from pipeline.trial import draw, read
 from pipeline.verification import load
 
-SAMPLES = 3
-"""Timed samples of a form per round, after one that is thrown away; the fastest stands for the round."""
+SHORTEST_SAMPLE = 0.00025
+"""Seconds: a sample repeats the model until it lasts this long, so that the clock weighs little; and no longer, for the
+shorter a sample the likelier it is that nobody interrupts it."""
 
-SHORTEST_SAMPLE = 0.002
-"""Seconds: a sample repeats the model until it lasts this long, so that the clock and the scheduler weigh little."""
-
-MOST_ITERATIONS = 2_000
-MARGIN = 0.05
-"""Speeds within this of each other are called the same."""
-
-WILD = 0.15
-"""If the source differs from itself by more than this, nothing can be called the same."""
-
-_RESAMPLES = 2_000
-_CONFIDENCE = 0.95
-_SEED = 7
+MOST_ITERATIONS = 100
+_SETTLED_AFTER = 3
+_WARM_WITHIN = 1.0
+_WAITS = 0.1
+"""Of all iterations, those that may wait for something before CPU time no longer stands for the time that they take."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ratio:
-    """How many times as fast as the source, with a 95 % confidence interval."""
+class Opened(Answer):
+    """Seconds of loading and of the first run; whether the user's own samples are what it runs on."""
 
-    value: float
-    low: float
-    high: float
-
-    def facts(self) -> Json:
-        return {"value": round(self.value, 4), "ci": [round(self.low, 4), round(self.high, 4)]}
+    load: Annotated[float, Field(ge=0)]
+    first: Annotated[float, Field(ge=0)]
+    sampled: bool
 
 
-class Sample(Answer):
-    """Nanoseconds of each iteration of each kept sample."""
+class Warm(Answer):
+    """Seconds of a run that has settled."""
 
-    samples: Annotated[list[Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]], Field(min_length=1)]
+    seconds: Annotated[float, Field(gt=0)]
+
+
+Times = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=MOST_ITERATIONS)]
+
+
+class Turn(Answer):
+    """What one form did in one round: kept samples, each the nanoseconds of its iterations.
+
+    `cpu` is the CPU time of each sample in nanoseconds, by the clock of the thread that took it: the one of the whole
+    process was found to stand still for milliseconds. `waits` is how often in all a thread of the process gave the
+    processor away of itself, rather than have it taken.
+    """
+
+    samples: Annotated[list[Times], Field(min_length=1)]
+    cpu: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
+    waits: Annotated[int, Field(ge=0)]
 
     @property
-    def fastest(self) -> float:
+    def wall_seconds(self) -> float:
         """Seconds per iteration of the fastest sample."""
         return min(sum(one) / len(one) for one in self.samples) / 1e9
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU seconds per iteration of the sample that took the fewest."""
+        return min(cpu / len(one) for cpu, one in zip(self.cpu, self.samples, strict=True)) / 1e9
 
-def paired_ratio(reference: Sequence[float], other: Sequence[float], *, seed: int = _SEED) -> Ratio:
-    """The median over rounds of reference time by other time, with a bootstrap interval over the rounds."""
-    ratios = [one / two for one, two in zip(reference, other, strict=True)]
-    rng = random.Random(seed)  # noqa: S311 - resampling, not secrets
-    medians = sorted(statistics.median(rng.choices(ratios, k=len(ratios))) for _ in range(_RESAMPLES))
-    tail = (1 - _CONFIDENCE) / 2
-    return Ratio(
-        value=statistics.median(ratios),
-        low=medians[int(tail * _RESAMPLES)],
-        high=medians[int((1 - tail) * _RESAMPLES) - 1],
-    )
+    @property
+    def iterations(self) -> int:
+        return sum(map(len, self.samples))
 
 
-def verdict(ratio: Ratio, control: Ratio) -> str:
-    """`faster` or `slower` where the whole interval says so, by more than the source differs from itself.
-
-    `same` where the whole interval lies within that, unless the machine was too restless to tell; else `inconclusive`.
-    """
-    noise = max(abs(control.value - 1), (control.high - control.low) / 2)
-    margin = max(MARGIN, noise)
-    if ratio.low > 1 + margin:
-        return "faster"
-    if ratio.high < 1 / (1 + margin):
-        return "slower"
-    if noise <= WILD and ratio.low >= 1 / (1 + margin) and ratio.high <= 1 + margin:
-        return "same"
-    return "inconclusive"
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the sorted `values` lie, interpolated."""
-    ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    below = int(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+def computes(turns: list[Turn]) -> bool:
+    """Whether a form does nothing but compute on one thread: then CPU time is the time it would take if left in peace."""
+    return sum(one.waits for one in turns) <= _WAITS * sum(one.iterations for one in turns)
 
 
 def iterations(seconds: float) -> int:
@@ -105,67 +78,90 @@ def iterations(seconds: float) -> int:
     return max(1, min(MOST_ITERATIONS, round(SHORTEST_SAMPLE / max(seconds, 1e-9))))
 
 
-def rounds_that_fit(wanted: int, least: int, seconds_per_round: float, seconds: float) -> int:
-    """How many rounds to run: as many as wanted, or as fit; 0 where not even the least number fits."""
-    fitting = int(seconds / max(seconds_per_round, 1e-9))
-    return min(wanted, fitting) if fitting >= least else 0
-
-
-def interleave(forms: Mapping[str, Callable[[], Sample]], rounds: int, *, seed: int = _SEED) -> dict[str, list[Sample]]:
-    """Let the forms take turns, in a new random order each round."""
-    rng = random.Random(seed)  # noqa: S311 - an order, not a secret
-    found: dict[str, list[Sample]] = {name: [] for name in forms}
-    for _ in range(rounds):
-        order = list(forms)
-        rng.shuffle(order)
-        for name in order:
-            found[name].append(forms[name]())
-    return found
-
-
 _opened: dict[str, Any] = {}
-"""What a child holds between calls: `predict`, the inputs' description, and the arrays drawn for each batch size."""
+"""What a child holds between calls: `predict`, the inputs' description, the user's samples, and arrays by batch size."""
 
 
-def open_model(form: str, model: str, inputs: Json, declared: Json) -> Json:
-    """In the child: load a model, answer with the seconds it took and those of the first run."""
+def open_model(*, form: str, model: str, inputs: Json, declared: Json, threads: int, samples: str | None) -> Json:
+    """Load a model to run on so many threads, and run it once."""
+    import torch
+
+    torch.set_num_threads(threads)
+    tensors = [Tensor.of(one) for one in inputs]
+    given = _fitting(tensors, read(samples)) if samples is not None else None
+    _opened.update(inputs=tensors, given=given, arrays={})
+    arrays = _arrays(_opened_batch())
     started = time.perf_counter()
-    predict = load(form, model, inputs, declared)
+    predict = load(form, model, inputs, declared | {"threads": threads})
     loaded = time.perf_counter()
-    _opened.update(predict=predict, inputs=[Tensor.of(one) for one in inputs], arrays={})
-    predict(_arrays(1))
-    return {"load": loaded - started, "first": time.perf_counter() - loaded}
+    predict(arrays)
+    _opened["predict"] = predict
+    return {"load": loaded - started, "first": time.perf_counter() - loaded, "sampled": given is not None}
 
 
-def calibrate(batch: int) -> Json:
-    """In the child: warm up at a batch size until the time of a run has settled; answer with its seconds."""
+def warm_up(batch: int) -> Json:
+    """Run at a batch size until three runs in a row are no faster than the fastest; a second at most, three runs at least."""
     predict, arrays = _opened["predict"], _arrays(batch)
-    best, waited, started = float("inf"), 0, time.perf_counter()
-    while waited < 3 and time.perf_counter() - started < 1:
+    best, waited, runs, started = float("inf"), 0, 0, time.perf_counter()
+    while runs < _SETTLED_AFTER or (waited < _SETTLED_AFTER and time.perf_counter() - started < _WARM_WITHIN):
         begun = time.perf_counter()
         predict(arrays)
         taken = time.perf_counter() - begun
         waited = waited + 1 if taken > 0.95 * best else 0
-        best = min(best, taken)
-    return {"seconds": best}
+        best, runs = min(best, taken), runs + 1
+    return {"seconds": max(best, 1e-9)}
 
 
-def sample(batch: int, repeat: int, samples: int) -> Json:
-    """In the child: one sample to throw away and `samples` to keep, each of `repeat` timed iterations."""
+def take_turn(batch: int, repeat: int, samples: int, discarded: int) -> Json:
+    """So many samples to throw away and to keep, each of `repeat` timed iterations."""
     predict, arrays, clock = _opened["predict"], _arrays(batch), time.perf_counter_ns
     kept: list[list[int]] = []
-    for _ in range(samples + 1):
+    spent: list[int] = []
+    waits = 0
+    for _ in range(discarded + samples):
         taken = []
+        waited, used = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw, time.thread_time_ns()
         for _ in range(repeat):
             begun = clock()
             predict(arrays)
             taken.append(max(1, clock() - begun))
         kept.append(taken)
-    return {"samples": kept[1:]}
+        spent.append(max(1, time.thread_time_ns() - used))
+        waits += resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - waited
+    return {"samples": kept[discarded:], "cpu": spent[discarded:], "waits": waits}
+
+
+def _opened_batch() -> int:
+    return next((one.example[0] for one in _opened["inputs"] if one.example and not one.batched), 1)
 
 
 def _arrays(batch: int) -> Any:
     drawn: dict[int, Any] = _opened["arrays"]
     if batch not in drawn:
-        drawn[batch] = draw(_opened["inputs"], batch=batch, kind="normal")
+        given = _opened["given"]
+        if given is None:
+            drawn[batch] = draw(_opened["inputs"], batch=batch, kind="normal")
+        else:
+            drawn[batch] = {name: one.take(range(batch), axis=0, mode="wrap") for name, one in given.items()}
     return drawn[batch]
+
+
+def _fitting(tensors: list[Tensor], given: dict[str, Any]) -> dict[str, Any] | None:
+    """The user's samples for each input, as it wants them; None where the first axis of an input is not the samples'."""
+    if len(tensors) == 1 and tensors[0].name not in given:
+        fitting = [one for one in given.values() if _fits(tensors[0], one)]
+        given = {tensors[0].name: fitting[0]} if fitting else {}
+    if not all(one.name in given and _fits(one, given[one.name]) for one in tensors):
+        return None
+    return {one.name: given[one.name].astype(one.dtype) for one in tensors}
+
+
+def _fits(tensor: Tensor, array: Any) -> bool:
+    wanted = (tensor.shape or [])[1:]
+    return bool(
+        tensor.shape
+        and array.ndim == len(tensor.shape)
+        and len(array)
+        and array.dtype.kind in ("US" if tensor.dtype == "str" else "fiub")
+        and all(one in (None, size) for one, size in zip(wanted, array.shape[1:], strict=True))
+    )

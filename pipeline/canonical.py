@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.foreign import blame
-from pipeline.formats.onnx import opset_of, read, real_inputs
+from pipeline.formats.onnx import indices, opset_of, read, real_inputs
 from pipeline.stage import Json
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def finish(source: str, destination: str) -> Json:
         "size": write(proto, destination),
         "inputs": [one.name for one in real_inputs(proto)],
         "outputs": [one.name for one in proto.graph.output if one.type.HasField("tensor_type")],
+        "indices": indices(proto),
     }
 
 

@@ -9,9 +9,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
-from pipeline import store
+from pipeline import online, results, store
 from pipeline.errors import SlipwayError
 from pipeline.run import (
+    NO_WORKER,
     AttemptSignal,
     Broke,
     Cancel,
@@ -27,6 +28,8 @@ from pipeline.run import (
     Ring,
     Run,
     Signal,
+    Skip,
+    Status,
     Step,
     advance,
 )
@@ -42,6 +45,7 @@ EVENT_KINDS: dict[type[Signal], str] = {
     Passed: "passed",
     Refused: "refused",
     Broke: "broke",
+    Skip: "skipped",
     Cancel: "cancelled",
     Retry: "retried",
     Resume: "resumed",
@@ -50,11 +54,17 @@ EVENT_KINDS: dict[type[Signal], str] = {
 
 
 def submit(
-    session: Session, *, version_id: UUID, owner_id: UUID, plan: Sequence[Step], purpose: Purpose = Purpose.INTAKE
+    session: Session,
+    *,
+    version_id: UUID,
+    owner_id: UUID,
+    plan: Sequence[Step],
+    purpose: Purpose = Purpose.INTAKE,
+    request: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A new run for a version, its first step ringing."""
+    """A new run for a version, its first step ringing. Its stages find what was asked for in `request` among their options."""
     run, effects = first_state(uuid4(), tuple(plan))
-    store.create(session, run, version_id=version_id, owner_id=owner_id, purpose=purpose)
+    store.create(session, run, version_id=version_id, owner_id=owner_id, purpose=purpose, request=request)
     _follow(session, run, "submitted", effects, data={})
     return run
 
@@ -72,6 +82,11 @@ def send(session: Session, run_id: UUID, signal: Signal, *, viewer: Viewer | Non
         case Passed(report=report) | Refused(report=report):
             store.save(session, before, after, report=dict(report))
             _judge(session, run_id, report)
+            # What a rebuild has made leaves with it, so it answers for nothing.
+            if isinstance(signal, Passed) and report.get("key") and store.purpose_of(session, run_id).publishes:
+                results.remember(session, run_id, signal.stage, report["key"])
+        case Skip(detail=why) | Broke(detail=why) if after.position > before.position:
+            store.save(session, before, after, report={"facts": {"skipped": why}, "files": []})
         case _:
             store.save(session, before, after)
     _follow(session, after, EVENT_KINDS[type(signal)], effects, data=_data(before, signal))
@@ -95,6 +110,16 @@ def sweep(session: Session, *, ring_again: float, broker_forgot: bool = False, l
     return found
 
 
+def give_up(session: Session, *, wait: float, limit: int = 100) -> int:
+    """Have runs go on without an optional step that nobody came to take for `wait` seconds. How many there were."""
+    found = online.unserved(session, wait, limit)
+    for run_id in found:
+        step = store.load(session, run_id).step
+        why = f"No {step.queue} worker came within {wait:g} s; the run went on without this step."
+        send(session, run_id, Skip(stage=step.stage, attempt=step.attempt, detail=why))
+    return len(found)
+
+
 def expire(session: Session, *, retention: float, limit: int = 100) -> int:
     """Have the staged bytes of old failed and cancelled runs removed. How many there were."""
     old = store.expired(session, retention, limit)
@@ -115,6 +140,7 @@ def _follow(session: Session, run: Run, kind: str, effects: Sequence[Effect], da
             "code": run.code,
             "detail": run.detail,
             "terminal": run.status.terminal,
+            "waiting": online.waiting(run.step.queue, online.served(session)) if run.status is Status.QUEUED else None,
             **data,
         },
     )
@@ -136,6 +162,8 @@ def _data(before: Run, signal: Signal) -> dict[str, Any]:
         case Cancel() | Retry() | Resume():
             about = {"stage": before.step.stage, "attempt": before.attempt}
     match signal:
+        case Skip(detail=detail):
+            about |= {"code": NO_WORKER, "detail": detail}
         case Broke(code=code, detail=detail) | Refused(code=code, detail=detail):
             about |= {"code": code, "detail": detail}
         case Claimed(worker=worker):
@@ -169,8 +197,8 @@ def _judge(session: Session, run_id: UUID, report: Mapping[str, Any]) -> None:
 
 
 def _publish(session: Session, run_id: UUID) -> None:
-    """The last report names what was copied into the registry; now it becomes visible. A re-scan copies nothing."""
-    if store.purpose_of(session, run_id) is Purpose.RESCAN:
+    """The last report names what was copied into the registry; now it becomes visible. Not every run copies something."""
+    if not store.purpose_of(session, run_id).publishes:
         return
     *_, last = store.reports(session, run_id).values()
     published = last["facts"].get("published")

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pipeline.errors import Rejected
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_MEMORY = re.compile(
+    r"bad_?alloc|can't allocate memory|cannot allocate memory|failed to allocate memory|not enough memory|out of memory",
+    re.IGNORECASE,
+)
+"""How torch, ONNX Runtime and the C++ runtime word a refused allocation; they raise errors of all kinds."""
 
 
 @contextlib.contextmanager
@@ -24,3 +29,8 @@ def blame(code: str, doing: str) -> Iterator[None]:
             root = root.__cause__
         said = _COLOURS.sub("", str(root)).rpartition("RuntimeError: ")[2].strip().partition("\n")[0]
         raise Rejected(code, f"{doing} failed: {type(root).__name__}: {said[:600] or 'no words'}") from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error, of whatever kind, says that memory ran out."""
+    return isinstance(error, MemoryError) or (isinstance(error, Exception) and _MEMORY.search(str(error)) is not None)

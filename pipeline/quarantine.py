@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, Select, and_, case, func, literal, or_, select, true, tuple_
 from sqlalchemy.orm import Session
 
-from pipeline.run import Status, StepStatus
+from pipeline.run import Purpose, Status, StepStatus
 from pipeline.tables import runs, steps
 from registry import reviews
 from registry.errors import Missing
@@ -21,6 +21,7 @@ State = Literal["waiting", "scanning", "condemned"]
 
 SCAN = "scan"
 _LIVE = (Status.QUEUED, Status.RUNNING)
+_LOOKS = runs.c.purpose.in_([purpose for purpose in Purpose if purpose.scans])
 
 
 def find_many(
@@ -105,7 +106,8 @@ def stale(session: Session, ruleset: str, limit: int) -> list[Row[Any]]:
 
 
 def has_live_run(session: Session, version_id: UUID) -> bool:
-    live = select(runs.c.id).where(runs.c.version_id == version_id, runs.c.status.in_(_LIVE)).limit(1)
+    """Whether a run is about to look at the version."""
+    live = select(runs.c.id).where(runs.c.version_id == version_id, runs.c.status.in_(_LIVE), _LOOKS).limit(1)
     return session.execute(live).one_or_none() is not None
 
 
@@ -114,7 +116,7 @@ def _needs_a_look(ruleset: str) -> ColumnElement[bool]:
 
 
 def _has_live_run() -> ColumnElement[bool]:
-    return select(runs.c.id).where(runs.c.version_id == versions.c.id, runs.c.status.in_(_LIVE)).exists()
+    return select(runs.c.id).where(runs.c.version_id == versions.c.id, runs.c.status.in_(_LIVE), _LOOKS).exists()
 
 
 _CONDEMNED = select(condemned.c.sha256).where(reviews.holds(condemned.c.sha256)).exists()
@@ -124,7 +126,7 @@ _STATE = case((_CONDEMNED, literal("condemned")), (_has_live_run(), literal("sca
 def _reviewed() -> Select[Any]:
     newest = (
         select(runs.c.id, runs.c.status, runs.c.code)
-        .where(runs.c.version_id == versions.c.id)
+        .where(runs.c.version_id == versions.c.id, _LOOKS)
         .order_by(runs.c.created_at.desc(), runs.c.id.desc())
         .limit(1)
         .lateral("newest")

@@ -8,7 +8,7 @@ Pure: no clock, no session, no log. `advance` is the whole of it; whatever it do
        │ │ └──────────────────┘ │ └────────────────────────▶ REJECTED ─┐
        │ │   Passed, Broke      │                                      │
        │ └──────────────────── Resume (refused as unknown) ────────────┘
-       │                        │ Broke (no attempt left)
+       │                        │ Broke (no attempt left; an optional step is left out instead, as by Skip)
        │                        └──────────────────────────▶ FAILED ───┐
        │                         Cancel (queued or running) ▶ CANCELLED ┤
        └───────────────────────────── Retry ───────────────────────────┘
@@ -41,10 +41,24 @@ class Status(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What a run is for: to let a version in, or to look at one again. Only an intake publishes."""
+    """What a run is for: to let a version in, to look at it again, to add variants to it, to make its artifacts again.
+
+    Only an intake and an added variant publish.
+    """
 
     INTAKE = "intake"
     RESCAN = "rescan"
+    VARIANT = "variant"
+    REBUILD = "rebuild"
+
+    @property
+    def scans(self) -> bool:
+        """Whether such a run judges the uploaded files, as those do that reviewers deal with."""
+        return self in (Purpose.INTAKE, Purpose.RESCAN)
+
+    @property
+    def publishes(self) -> bool:
+        return self in (Purpose.INTAKE, Purpose.VARIANT)
 
 
 class StepStatus(StrEnum):
@@ -64,7 +78,8 @@ class Step:
     """A stage in a plan, frozen at submit.
 
     `attempt` numbers the tries and never goes back, not even on a retry: it is the fencing token. A break at
-    `final_attempt` fails the run; a retry grants `max_attempts` more. `time_limit` is in seconds of running time.
+    `final_attempt` fails the run; a retry grants `max_attempts` more. `time_limit` is in seconds of running time. A run
+    goes on without an `optional` step that nobody can carry out; the last of a plan never is.
     """
 
     stage: str
@@ -74,6 +89,7 @@ class Step:
     status: StepStatus = StepStatus.PENDING
     attempt: int = 0
     final_attempt: int = 0
+    optional: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +111,11 @@ class Run:
     @property
     def attempt(self) -> int:
         return self.step.attempt
+
+    @property
+    def may_skip(self) -> bool:
+        """Whether the run can go on without its current step."""
+        return self.step.optional and self.position + 1 < len(self.plan)
 
     def _to(
         self,
@@ -153,6 +174,13 @@ class Broke(AttemptSignal):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Skip(AttemptSignal):
+    """Nobody has come to claim the attempt for as long as the policy waits: go on without it."""
+
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cancel:
     """Somebody no longer wants the run."""
 
@@ -169,8 +197,10 @@ class Resume:
     """A reviewer has waived what the run was refused for as unknown: the step that refused looks again."""
 
 
-Signal = Claimed | Passed | Refused | Broke | Cancel | Retry | Resume
+Signal = Claimed | Passed | Refused | Broke | Skip | Cancel | Retry | Resume
 
+NO_WORKER = "no_worker"
+"""The code of a step that was left out because nobody served its queue."""
 UNKNOWN = "unknown_content"
 """The code of a refusal that a reviewer may waive."""
 
@@ -228,8 +258,14 @@ def advance(run: Run, signal: Signal) -> tuple[Run, tuple[Effect, ...]]:
         case Status.RUNNING, Broke(code=code, detail=detail) if run.attempt < run.step.final_attempt:
             broken = run._to(Status.QUEUED, StepStatus.BROKE, code=code, detail=detail)
             return _queue(broken, position=run.position, delay=backoff(run))
+        case Status.RUNNING, Broke(code=code, detail=detail) if run.may_skip:
+            broken = run._to(Status.QUEUED, StepStatus.BROKE, code=code, detail=detail)
+            return _queue(broken, position=run.position + 1)
         case Status.RUNNING, Broke(code=code, detail=detail):
             return run._to(Status.FAILED, StepStatus.BROKE, StepStatus.SKIPPED, code, detail), ()
+        case Status.QUEUED, Skip(detail=detail) if run.may_skip:
+            skipped = run._to(Status.QUEUED, StepStatus.SKIPPED, code=NO_WORKER, detail=detail)
+            return _queue(skipped, position=run.position + 1)
         case Status.QUEUED | Status.RUNNING, Cancel():
             return run._to(Status.CANCELLED, StepStatus.SKIPPED, StepStatus.SKIPPED, "cancelled"), ()
         case Status.FAILED | Status.CANCELLED, Retry(stage=stage):

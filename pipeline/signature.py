@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,13 +40,18 @@ class Answer(BaseModel):
 class Tensor(Answer):
     """One input or output: numpy's dtype name, `shape` with None where a size is free or the rank unknown.
 
-    `example` is a shape that a forward pass took; empty where there was none.
+    `example` is a shape that a forward pass took; empty where there was none. `values`, as text, are some that an
+    input knows: categories, or texts made of its vocabulary; where it is `closed` it takes no others. Values of an
+    integer input stay `below` that where they are known to be indices, into an embedding for example.
     """
 
     name: Text
     dtype: Text
     shape: Shape | None
     example: Annotated[list[Size], Field(max_length=32)] = []
+    values: Annotated[list[Text], Field(max_length=100)] = []
+    closed: bool = False
+    below: Annotated[int, Field(ge=1)] | None = None
 
     @property
     def batched(self) -> bool:
@@ -70,7 +75,8 @@ class Inspection(Answer):
 
     `flops` counts one multiplication and addition as two, for a batch of one. `classes` are names in the order of the
     scores. `notes` is what else the file says of itself: versions of its framework, task, stride. `unservable` says,
-    of a file that can be stored and described but not served, why, and what to upload instead.
+    of a file that can be stored and described but not served, why, and what to upload instead. A package has its
+    settings in `config`, the text of a JSON object, and by role in `packed` the side files left in the scratch folder.
     """
 
     inputs: Annotated[list[Tensor], Field(max_length=1000)] = []
@@ -86,6 +92,10 @@ class Inspection(Answer):
     forward: Forward | None = None
     exporters: Annotated[list[Annotated[str, Field(pattern="^[a-z0-9]{1,20}$")]], Field(max_length=8)] = []
     unservable: Text | None = None
+    config: Annotated[str, Field(max_length=256 << 10)] | None = None
+    packed: dict[
+        Literal["requirements", "calibration", "card"], Literal["requirements", "calibration.npz", "card.md"]
+    ] = {}
 
 
 def in_form(inspect: Callable[[str, Json], Json]) -> Callable[[str, Json], Json]:

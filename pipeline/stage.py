@@ -6,26 +6,34 @@ the outside only through the small Protocols declared here.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from pipeline.run import Step
+from pipeline import extras
+from pipeline.run import Purpose, Step
 from registry.waivers import Waiver
 
 Json = Any
 """Whatever `json.dumps` takes."""
+
+SIDE_ROLES = ("config", "requirements", "calibration", "card")
+"""What side files are for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
     """A file that a step made and that has been stored: `key` in the staging bucket, `size` in bytes, hex `sha256`.
 
-    `role` says what it is for: `canonical`, `variant`, `manifest`, `sample`, `evidence`. `meta` travels with it.
+    `role` says what it is for: `canonical`, `variant`, `manifest`, `sample`, `evidence`, or one of `SIDE_ROLES` for what a
+    package held. `meta` travels with it.
     """
 
     name: str
@@ -49,18 +57,23 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a stage learned (`facts`, JSON) and made (`files`, in its scratch folder)."""
+    """What a stage learned (`facts`, JSON) and made (`files`, in its scratch folder).
+
+    `key` names all that it depends on; once the step has passed, the report is recalled wherever the key comes up again.
+    """
 
     facts: Mapping[str, Json] = field(default_factory=dict)
     files: Sequence[Made] = ()
+    key: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Passage:
-    """What an earlier step of the same run reported."""
+    """What an earlier step reported: one of this run, or (not `own`) of the run that published the version."""
 
     facts: Mapping[str, Json]
     files: Sequence[File]
+    own: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +92,12 @@ class Upload:
     size: int
     sha256: str
     declared: Mapping[str, Json]
+
+
+def with_packed(declared: Mapping[str, Json], packed: Mapping[str, Json]) -> dict[str, Json]:
+    """What was declared, filled up with what a package says of itself: the uploader's own word counts more."""
+    config = {**(packed.get("config") or {}), **(declared.get("config") or {})}
+    return {**packed, **declared, **({"config": config} if config else {})}
 
 
 class Scanner(Protocol):
@@ -102,7 +121,11 @@ class AntivirusVerdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one sandbox child may use. `wall` and `cpu` in seconds; `memory`, `file_size` in bytes."""
+    """What one sandbox child may use. `wall` and `cpu` in seconds; `memory`, `file_size` in bytes.
+
+    `gpu` names the one GPU that it may use, as in `CUDA_VISIBLE_DEVICES`. CUDA reserves far more address space than it
+    uses, so that `memory` does not bind such a child; its worker's container does.
+    """
 
     wall: float = 300.0
     cpu: int = 600
@@ -110,6 +133,7 @@ class Limits:
     file_size: int = 4 << 30
     open_files: int = 256
     answer: int = 16 << 20
+    gpu: str | None = None
 
 
 class Child(Protocol):
@@ -158,7 +182,7 @@ class Context(Protocol):
 
     @property
     def side_files(self) -> Mapping[str, Path]:
-        """Side files by role: `config`, `requirements`, `calibration`, `card`."""
+        """Side files by role: `config`, `requirements`, `calibration`, `card`; those in a package where none came beside it."""
         ...
 
     @property
@@ -168,7 +192,7 @@ class Context(Protocol):
 
     @property
     def earlier(self) -> Mapping[str, Passage]:
-        """Reports of the steps that passed before this one, by stage."""
+        """Reports of the steps before this one, by stage. One that was left out says why in its fact `skipped`."""
         ...
 
     @property
@@ -182,7 +206,11 @@ class Context(Protocol):
     def sandbox(self) -> Sandbox: ...
     @property
     def options(self) -> Mapping[str, Json]:
-        """Deployment settings of this stage (e.g. `benchmark_timeout`, seconds)."""
+        """Deployment settings of this stage (e.g. `benchmark_timeout`, seconds), and what this run was asked for.
+
+        `gpu`: the GPU that this worker has for itself. `variants`: names of the only variants to make. `recorded`: what
+        the version had in the registry when it was asked for, `{"name", "role", "sha256", "toolchain"}` each.
+        """
         ...
 
     @property
@@ -191,11 +219,34 @@ class Context(Protocol):
     def reviews(self) -> Reviews: ...
 
     def fetch(self, file: File) -> Path:
-        """A local, digest-checked copy of a file that an earlier step made."""
+        """A local, digest-checked copy of a file that an earlier step made, or of the `incumbent`."""
+        ...
+
+    def incumbent(self) -> File | None:
+        """The form that is served of the model by default today, None where nothing is: its newest published version's best.
+
+        `meta` tells beside what the file carries the `version` it belongs to.
+        """
         ...
 
     def log(self, text: str) -> None:
         """One line for the people who watch this step."""
+        ...
+
+    def kept(self, name: str) -> Path | None:
+        """A file that a step of the same owner has kept under that name, or None: it is a help, and may be gone any time."""
+        ...
+
+    def keep(self, name: str, path: Path) -> None:
+        """Keep a file of the scratch folder for later steps of the same owner, in the place of what had that name."""
+        ...
+
+    def recall(self, key: str) -> Report | None:
+        """What a step of the same owner reported under this key, its files in the scratch folder with their digests checked.
+
+        Its facts have `cached`: true, and `cached_from`: the id of the run that it comes from. None where nothing is
+        known, a file of it is gone or not what it was, or this run must not know (a rebuild).
+        """
         ...
 
 
@@ -230,6 +281,10 @@ class Stage:
     `queue` is the Celery queue; `after` names the stages it follows when they are in the plan; `max_attempts` counts
     tries of a step that broke; `time_limit` is the wall time of one attempt in seconds; `servable_only` keeps it out of
     plans for formats that cannot be served, and has it do nothing where `validate` finds that this file cannot.
+    `opens_source` says that it opens the uploaded file by its format's library, which not every worker may have.
+    `purposes` are the kinds of runs whose plans it belongs to; `offers` the variants that it can be asked for by name,
+    later too. An intake goes on without an `optional` stage that nobody can carry out. `depends` tells, as JSON, all
+    that the report depends on beside the pipeline's own code: where it is given, nothing is done twice.
     """
 
     name: str
@@ -239,15 +294,41 @@ class Stage:
     max_attempts: int = 3
     time_limit: int = 900
     servable_only: bool = False
+    opens_source: bool = False
+    purposes: tuple[Purpose, ...] = (Purpose.INTAKE,)
+    offers: tuple[str, ...] = ()
+    optional: bool = False
+    depends: Callable[[Context], Json] | None = None
 
     def carry_out(self, ctx: Context) -> Report:
-        """Run the stage, or report why there is nothing to do."""
+        """Run the stage, recall what it reported before, or report why there is nothing to do."""
         if self.servable_only and not servable(ctx.earlier):
             return Report(facts={"skipped": "The model cannot be served."})
-        return self.run(ctx)
+        if self.depends is None:
+            return self.run(ctx)
+        parts = json.dumps([self.name, code(), self.depends(ctx)], sort_keys=True, separators=(",", ":"))
+        key = hashlib.sha256(parts.encode()).hexdigest()
+        return ctx.recall(key) or replace(self.run(ctx), key=key)
 
-    def step(self) -> Step:
-        return Step(stage=self.name, queue=self.queue, max_attempts=self.max_attempts, time_limit=self.time_limit)
+    def step(self, extra: str | None = None) -> Step:
+        """The stage in a plan, for a model whose format needs `extra`."""
+        return Step(
+            stage=self.name,
+            queue=extras.queue(self.queue, extra if self.opens_source else None),
+            max_attempts=self.max_attempts,
+            time_limit=self.time_limit,
+            optional=self.optional,
+        )
+
+
+@functools.cache
+def code() -> str:
+    """Hex SHA-256 of the pipeline's source: whatever is changed in it, results of before are worked out anew."""
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def servable(earlier: Mapping[str, Passage]) -> bool:

@@ -5,7 +5,7 @@ Times are the database's, so workers need no common clock.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -49,13 +49,22 @@ class Event:
     at: datetime
 
 
-def create(session: Session, run: Run, *, version_id: UUID, owner_id: UUID, purpose: Purpose = Purpose.INTAKE) -> None:
+def create(
+    session: Session,
+    run: Run,
+    *,
+    version_id: UUID,
+    owner_id: UUID,
+    purpose: Purpose = Purpose.INTAKE,
+    request: Mapping[str, Any] | None = None,
+) -> None:
     session.execute(
         insert(runs).values(
             id=run.id,
             version_id=version_id,
             owner_id=owner_id,
             purpose=purpose,
+            request=dict(request or {}),
             status=run.status,
             position=run.position,
             version=run.version,
@@ -88,6 +97,7 @@ def load(session: Session, run_id: UUID, *, viewer: Viewer | None = None, lock: 
                 status=StepStatus(step.status),
                 attempt=step.attempt,
                 final_attempt=step.final_attempt,
+                optional=step.optional,
             )
             for step in plan
         ),
@@ -271,13 +281,25 @@ def label(session: Session, run_id: UUID) -> str:
 
 
 def reports(session: Session, run_id: UUID) -> dict[str, Any]:
-    """What the passed steps reported, by stage, in the plan's order."""
+    """What the passed steps reported, and why others were left out, by stage, in the plan's order."""
+    told = steps.c.status.in_((StepStatus.PASSED, StepStatus.SKIPPED, StepStatus.BROKE))
     rows = session.execute(
         select(steps.c.stage, steps.c.report)
-        .where(steps.c.run_id == run_id, steps.c.status == StepStatus.PASSED)
+        .where(steps.c.run_id == run_id, told, steps.c.report.is_not(None))
         .order_by(steps.c.position)
     )
     return {row.stage: row.report for row in rows}
+
+
+def published_by(session: Session, version_id: UUID) -> dict[str, Any]:
+    """The reports of the run that let a version in, none where no run has."""
+    run_id = session.execute(
+        select(runs.c.id)
+        .where(runs.c.version_id == version_id, runs.c.status == Status.SUCCEEDED, runs.c.purpose == Purpose.INTAKE)
+        .order_by(runs.c.created_at.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return {} if run_id is None else reports(session, run_id)
 
 
 def find(session: Session, viewer: Viewer, run_id: UUID) -> tuple[Row[Any], list[Row[Any]]]:
@@ -363,6 +385,7 @@ def _visible(viewer: Viewer) -> Select[Any]:
             versions.c.ordinal,
             versions.c.servable,
             steps.c.stage,
+            steps.c.queue,
         )
         .join(versions, versions.c.id == runs.c.version_id)
         .join(models, models.c.id == versions.c.model_id)
@@ -380,6 +403,7 @@ def _step_values(step: Step) -> dict[str, Any]:
         "status": step.status,
         "attempt": step.attempt,
         "final_attempt": step.final_attempt,
+        "optional": step.optional,
     }
 
 

@@ -1,9 +1,14 @@
-"""Tables of how a model gets in: runs, steps, events, outbox, logs. Only `pipeline.store` looks at them."""
+"""Tables of how a model gets in: runs, steps, events, outbox, logs; who works, and what need not be made twice.
+
+Only the pipeline's stores look at them.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -36,6 +41,7 @@ runs = Table(
     Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("owner_id", ForeignKey("users.id"), nullable=False),
     Column("purpose", Text, nullable=False, server_default="intake"),
+    Column("request", JSONB, nullable=False, server_default="{}", comment="what was asked for, frozen at submit"),
     Column("status", Text, nullable=False),
     Column("position", Integer, nullable=False),
     Column("version", Integer, nullable=False),
@@ -70,6 +76,7 @@ steps = Table(
     Column("status", Text, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("final_attempt", Integer, nullable=False),
+    Column("optional", Boolean, nullable=False, server_default="false"),
     Column("started_at", Moment),
     Column("finished_at", Moment),
     Column("code", Text),
@@ -110,4 +117,25 @@ logs = Table(
     Column("at", Moment, nullable=False),
     Column("text", Text, nullable=False),
     Index("ix_logs_run_id_stage_id", "run_id", "stage", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("pool", Text, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("devices", JSONB, nullable=False, server_default="[]"),
+    Column("started_at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("seen_at", Moment, nullable=False, server_default=func.clock_timestamp()),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("owner_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True, comment="hex SHA-256 of all that the result depends on"),
+    Column("run_id", ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("stage", Text, nullable=False),
+    Column("created_at", Moment, nullable=False, server_default=func.now()),
 )

@@ -5,6 +5,7 @@ Everything here runs in a sandbox child, hence numpy is imported inside the func
 
 from __future__ import annotations
 
+import math
 import time
 import zipfile
 import zlib
@@ -25,13 +26,41 @@ Predictor = Callable[[Arrays], dict[str, Any]]
 
 SEED = 20_250_101
 _BELOW = 10
+_WORDS = (
+    "the",
+    "a",
+    "ship",
+    "slides",
+    "into",
+    "deep",
+    "water",
+    "not",
+    "good",
+    "bad",
+    "Very",
+    "FAST",
+    "42",
+    "it's",
+    "one.",
+)
+_TEXTS = {
+    "zeros": "",
+    "ones": "a",
+    "small": "Škoda ÉTÉ naïve große Straße Ωμέγα 東京 🚢",
+    "large": "The quick ship, the slow ship; and 1,000 others - all of them! " * 8,
+}
+"""What texts are at the edges: empty, short, in other scripts, long."""
+
 _NUMBERS = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
 def draw(inputs: Sequence[Tensor], *, batch: int, kind: str, seed: int = SEED) -> dict[str, Any]:
     """One array per input. Kinds: `normal`, `uniform`, `zeros`, `ones`, `small` (1e-3 σ), `large` (10 σ).
 
-    Integers are drawn below 10 (below 2 where the name speaks of a mask or a type), for they often are indices.
+    Integers are drawn below what the tensor says, else below 10 (2 where the name speaks of a mask or a type), for they
+    often are indices. Those of eight bits are pixels or quantised values and take all there are. Texts are words, at the
+    edges empty, short, of other scripts and long. An input that knows `values` is asked with those, and with others as
+    well where it is not `closed`.
     """
     import numpy as np
 
@@ -42,6 +71,8 @@ def draw(inputs: Sequence[Tensor], *, batch: int, kind: str, seed: int = SEED) -
 def _array(rng: Generator, tensor: Tensor, shape: list[int], kind: str) -> Any:
     import numpy as np
 
+    if tensor.values or tensor.dtype == "str":
+        return _known(rng, tensor, shape, kind)
     if tensor.dtype == "bool":
         return {"zeros": np.zeros, "ones": np.ones}.get(kind, lambda size, _: rng.random(size) < 0.5)(shape, np.bool_)
     if tensor.dtype not in _NUMBERS:
@@ -50,13 +81,41 @@ def _array(rng: Generator, tensor: Tensor, shape: list[int], kind: str) -> Any:
         )
     dtype = np.dtype(tensor.dtype)
     if kind in ("zeros", "ones"):
-        return np.full(shape, kind == "ones", dtype)
+        return np.full(shape, kind == "ones" and tensor.below != 1, dtype)
     if dtype.kind in "iu":
-        below = 2 if "mask" in tensor.name or "type" in tensor.name else _BELOW
-        return np.full(shape, below - 1, dtype) if kind == "large" else rng.integers(0, below, shape).astype(dtype)
+        low, high = _range(tensor, dtype)
+        return np.full(shape, high, dtype) if kind == "large" else rng.integers(low, high + 1, shape).astype(dtype)
     if kind == "uniform":
         return rng.random(shape).astype(dtype)
     return (rng.standard_normal(shape) * {"small": 1e-3, "large": 10.0}.get(kind, 1.0)).astype(dtype)
+
+
+def _known(rng: Generator, tensor: Tensor, shape: list[int], kind: str) -> Any:
+    """Values that the input knows, among texts one in four that it does not, at the edges none that it does."""
+    import numpy as np
+
+    size = math.prod(shape)
+    dtype = np.dtype(np.str_ if tensor.dtype == "str" else tensor.dtype)
+    known = [tensor.values[place] for place in rng.integers(0, len(tensor.values), size)] if tensor.values else []
+    if tensor.closed or tensor.dtype != "str":
+        return np.array([float(one) if dtype.kind == "f" else one for one in known], dtype).reshape(shape)
+    edge = _TEXTS.get(kind)
+    if edge is not None:
+        return np.array([edge] * size, dtype).reshape(shape)
+    drawn = [" ".join(rng.choice(_WORDS, rng.integers(1, 8))) for _ in range(size)]
+    fresh = rng.random(size) < (0.25 if known else 1.0)
+    return np.array([drawn[at] if fresh[at] else known[at] for at in range(size)], dtype).reshape(shape)
+
+
+def _range(tensor: Tensor, dtype: Any) -> tuple[int, int]:
+    import numpy as np
+
+    limits = np.iinfo(dtype)
+    if tensor.below is not None:
+        return 0, min(tensor.below - 1, int(limits.max))
+    if "mask" in tensor.name or "type" in tensor.name:
+        return 0, 1
+    return (int(limits.min), int(limits.max)) if dtype.itemsize == 1 else (0, _BELOW - 1)
 
 
 def write(path: str, arrays: Arrays) -> None:

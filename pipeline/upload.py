@@ -41,6 +41,12 @@ FRAMEWORKS: Mapping[str, frozenset[str]] = {
     "onnx": frozenset({"onnx"}),
     "torchscript": frozenset({"pytorch", "torch", "torchscript"}),
     "pt2": frozenset({"pytorch", "torch"}),
+    "checkpoint": frozenset({"pytorch", "torch"}),
+    "yolo": frozenset({"ultralytics", "yolo", "pytorch", "torch"}),
+    "saved_model": frozenset({"tensorflow", "tf", "keras"}),
+    "tensorflow_graph": frozenset({"tensorflow", "tf", "keras"}),
+    "tensorrt_engine": frozenset({"tensorrt"}),
+    "tflite": frozenset({"tflite", "tensorflow", "tf", "tensorflow-lite", "litert"}),
 }
 """Frameworks whose name fits what a format holds; a format that is not listed holds anybody's."""
 
@@ -172,7 +178,9 @@ def key_name(filename: str) -> str:
     return (_plain(path.stem)[:80] or "file") + _plain(path.suffix)[:16]
 
 
-def warnings(declaration: Declaration, *, found: str, title: str, unservable: str | None) -> list[str]:
+def warnings(
+    declaration: Declaration, *, found: str, title: str, unservable: str | None, extra: str | None = None
+) -> list[str]:
     """What the uploader should know although nothing is wrong. `found` is the format's name, `title` what people call it."""
     declared = declaration.declared
     said: list[str] = []
@@ -186,12 +194,26 @@ def warnings(declaration: Declaration, *, found: str, title: str, unservable: st
         )
     if unservable:
         said.append(unservable)
+    if extra:
+        said.append(
+            f"Opening this file takes a worker with the extra '{extra}': until there is one, the run waits in its queue."
+        )
     return said
 
 
 def framework_of(declaration: Declaration, found: str) -> str | None:
     """The declared framework, or the one that the format stands for."""
-    implied = {"onnx": "onnx", "torchscript": "pytorch", "pt2": "pytorch"}.get(found)
+    implied = {
+        "onnx": "onnx",
+        "torchscript": "pytorch",
+        "pt2": "pytorch",
+        "checkpoint": "pytorch",
+        "yolo": "pytorch",
+        "saved_model": "tensorflow",
+        "tensorflow_graph": "tensorflow",
+        "tensorrt_engine": "tensorrt",
+        "tflite": "tflite",
+    }.get(found)
     return declaration.declared.get("framework") or implied
 
 

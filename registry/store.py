@@ -239,6 +239,37 @@ def find_version(session: Session, model_id: UUID, reference: str) -> Row[Any]:
     return row
 
 
+def lock_version(session: Session, version_id: UUID) -> None:
+    """Let nobody else change the version until the transaction ends."""
+    session.execute(select(versions.c.id).where(versions.c.id == version_id).with_for_update()).one()
+
+
+def pin(session: Session, version_id: UUID, device: str, variant: str) -> None:
+    """Prefer a variant on a device."""
+    pins = versions.c.pins.op("||")(func.jsonb_build_object(device, variant))
+    session.execute(update(versions).where(versions.c.id == version_id).values(pins=pins))
+
+
+def unpin(session: Session, version_id: UUID, device: str) -> None:
+    session.execute(update(versions).where(versions.c.id == version_id).values(pins=versions.c.pins.op("-")(device)))
+
+
+def newest_published(session: Session, model_id: UUID, *, besides: UUID) -> Row[Any] | None:
+    """The model's version that was published last and can be served, other than one."""
+    return session.execute(
+        select(versions)
+        .where(
+            versions.c.model_id == model_id,
+            versions.c.id != besides,
+            versions.c.published_at.is_not(None),
+            versions.c.verdict == "clean",
+            versions.c.servable,
+        )
+        .order_by(versions.c.published_at.desc(), versions.c.ordinal.desc())
+        .limit(1)
+    ).one_or_none()
+
+
 def list_artifacts(session: Session, version_id: UUID) -> list[Artifact]:
     rows = session.execute(
         select(artifacts).where(artifacts.c.version_id == version_id).order_by(artifacts.c.role, artifacts.c.name)

@@ -101,6 +101,7 @@ versions = Table(
     Column("status", Text, nullable=False, server_default="testing"),
     Column("uploaded_by", ForeignKey("users.id"), nullable=False),
     Column("published_at", Moment),
+    Column("pins", JSONB, nullable=False, server_default="{}", comment="device -> the variant to prefer there"),
     _created(),
     UniqueConstraint("model_id", "version"),
     UniqueConstraint("model_id", "ordinal"),

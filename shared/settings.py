@@ -67,6 +67,16 @@ class Settings(DatabaseSettings):
         default=86400.0, ge=0, description="pause between looks for verdicts that are out of date; 0: never"
     )
     benchmark_rounds: int = 15
+    tensorrt: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="whether an upload gets TensorRT engines: if asked for or a gpu worker is online, always, or never",
+    )
+    gpu_memory: int = Field(
+        default=2 * 1024**3, ge=0, description="bytes of a GPU that must be free before a step begins on it"
+    )
+    gpu_wait: float = Field(
+        default=3600.0, ge=0, description="how long an upload waits for a gpu worker before it goes on without engines"
+    )
 
     flower_port: int = 5555
     flower_user: str = "slipway"

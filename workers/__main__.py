@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 from celery import Celery
 
+from pipeline import extras
 from pipeline.opinions import check
 from pipeline.sandbox import cgroup
-from pipeline.stage import discover
+from pipeline.stage import Stage, discover
 from shared import observe
 from shared.settings import Settings
-from workers.app import POOL, POOLS, create
+from workers.app import POOL, POOLS, create, queues
 from workers.children import forget_dead_scratch
+from workers.devices import devices
+from workers.presence import Presence
 
 log = structlog.get_logger()
 
@@ -27,20 +31,26 @@ def main() -> None:
         sys.exit(f"usage: python -m workers {'|'.join(names)} [CHILDREN]")
     settings = Settings()
     observe.configure(fmt=settings.log_format, level=settings.log_level)
-    app = create(settings.redis_url.get_secret_value(), discover(settings.stage_packages))
+    stages = discover(settings.stage_packages)
+    app = create(settings.redis_url.get_secret_value(), stages)
     if sys.argv[1] == "flower":
         _flower(app, settings)
     else:
-        children = int(sys.argv[2]) if len(sys.argv) > 2 else POOLS[sys.argv[1]].concurrency
         check(settings.second_opinions)
-        _worker(app, sys.argv[1], children or os.cpu_count() or 1)
+        _worker(app, settings, stages, int(sys.argv[2]) if len(sys.argv) > 2 else None)
 
 
-def _worker(app: Celery, name: str, children: int) -> None:
+def _worker(app: Celery, settings: Settings, stages: Sequence[Stage], wanted: int | None) -> None:
+    name = sys.argv[1]
     pool = POOLS[name]
+    served = queues(pool, stages, extras.installed())
+    found = devices() if pool.per_device else []
+    if pool.per_device and not found:
+        log.warning("worker.no_device", pool=name, hint="nvidia-smi lists no GPU that this process may use")
+    children = wanted or (len(found) if found else pool.concurrency) or os.cpu_count() or 1
     os.environ[POOL] = name
     os.environ.setdefault("REMAP_SIGTERM", "SIGQUIT")  # SIGTERM lets the step under way end (Celery's soft shutdown)
-    app.conf.worker_pool_start_method = pool.start_method
+    app.conf.worker_pool_start_method = POOLS[name].start_method
     forget_dead_scratch(Path(tempfile.gettempdir()))
     # Before there are children: on cgroup v2 they follow us only as long as they are not born.
     try:
@@ -48,22 +58,24 @@ def _worker(app: Celery, name: str, children: int) -> None:
     except cgroup.Unusable as why:
         limits = "rlimits"
         log.warning("worker.without_cgroups", why=str(why))
-    log.info("worker.started", pool=name, queues=pool.queues, children=children, sandbox_limits=limits)
-    app.worker_main(
-        [
-            "worker",
-            "--queues",
-            ",".join(pool.queues),
-            "--concurrency",
-            str(children),
-            "--hostname",
-            f"{name}@%h",
-            "--loglevel",
-            "WARNING",
-            "--without-gossip",
-            "--without-mingle",
-        ]
-    )
+    log.info("worker.started", pool=name, queues=served, children=children, sandbox_limits=limits)
+    told = [device.facts() for device in found]
+    with Presence(settings.sqlalchemy_url, pool=name, queues=served, devices=told):
+        app.worker_main(
+            [
+                "worker",
+                "--queues",
+                ",".join(served),
+                "--concurrency",
+                str(children),
+                "--hostname",
+                f"{name}@%h",
+                "--loglevel",
+                "WARNING",
+                "--without-gossip",
+                "--without-mingle",
+            ]
+        )
 
 
 def _flower(app: Celery, settings: Settings) -> None:

@@ -5,11 +5,12 @@ No result backend, no canvas, no retry of Celery's own: state, attempts and leas
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from celery import Celery
 
+from pipeline import extras
 from pipeline.stage import Stage
 
 TASK_PREFIX = "stage."
@@ -22,11 +23,15 @@ HALF_A_DAY = 43_200
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """A kind of worker process: the queues it serves and how many children it forks (None: one per CPU)."""
+    """A kind of worker process: the queues it serves and how many children it forks (None: one per CPU).
+
+    `per_device`: one for each GPU instead, where there are any, which has that one for itself.
+    """
 
     queues: tuple[str, ...]
     concurrency: int | None
     start_method: str = "fork"
+    per_device: bool = False
 
 
 POOLS = {
@@ -35,8 +40,14 @@ POOLS = {
     # Measurements do not share a core with each other.
     "bench": Pool(queues=("bench",), concurrency=1),
     # One process per device, started afresh: CUDA does not survive a fork.
-    "gpu": Pool(queues=("gpu",), concurrency=1, start_method="spawn"),
+    "gpu": Pool(queues=("gpu",), concurrency=1, start_method="spawn", per_device=True),
 }
+
+
+def queues(pool: Pool, stages: Iterable[Stage], installed: Collection[str]) -> tuple[str, ...]:
+    """The pool's queues and, of those stages that open what was uploaded, one for each extra that is installed here."""
+    opening = sorted({stage.queue for stage in stages if stage.opens_source and stage.queue in pool.queues})
+    return (*pool.queues, *(extras.queue(name, extra) for name in opening for extra in installed))
 
 
 def task_name(stage: str) -> str:

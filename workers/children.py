@@ -11,10 +11,12 @@ import os
 import shutil
 import socket
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from billiard.process import current_process
 from celery.loaders.app import AppLoader
 from celery.signals import worker_process_shutdown
 
@@ -27,8 +29,9 @@ from shared.antivirus import Clamd
 from shared.db import connect, transactions
 from shared.settings import Settings
 from shared.storage import Storage
-from workers.app import POOL, task_name
+from workers.app import POOL, POOLS, task_name
 from workers.context import PASSABLE
+from workers.devices import Device, devices, pin, require_memory
 from workers.scanner import ClamdScanner
 from workers.tasks import Tools, work
 
@@ -49,9 +52,11 @@ class Loader(AppLoader):
     def on_worker_process_init(self) -> None:
         settings = Settings()
         observe.configure(fmt=settings.log_format, level=settings.log_level)
+        per_device = POOLS[os.environ[POOL]].per_device
+        device = pin(current_process().index, devices()) if per_device else None  # type: ignore[attr-defined]
         zygote = _zygote(settings)
         scratch = new_scratch(Path(tempfile.gettempdir()))
-        self.tools = _tools(settings, zygote, scratch)
+        self.tools = _tools(settings, zygote, scratch, device)
 
         def close(**_: Any) -> None:
             zygote.close()
@@ -104,7 +109,7 @@ def _zygote(settings: Settings) -> Zygote:
     return Zygote(preload=(*PRELOAD, *opinions), prefixes=prefixes)
 
 
-def _tools(settings: Settings, zygote: Zygote, scratch: Path) -> Tools:
+def _tools(settings: Settings, zygote: Zygote, scratch: Path, device: Device | None) -> Tools:
     storage = Storage(
         endpoint_url=settings.s3_endpoint_url,
         access_key=settings.s3_access_key.get_secret_value(),
@@ -124,6 +129,8 @@ def _tools(settings: Settings, zygote: Zygote, scratch: Path) -> Tools:
             "benchmark_timeout": settings.benchmark_timeout,
             "benchmark_rounds": settings.benchmark_rounds,
             "second_opinions": settings.second_opinions,
+            "gpu": None if device is None else device.uuid,
         },
         worker=f"{os.environ[POOL]}@{socket.gethostname()}:{os.getpid()}",
+        ready=(lambda: None) if device is None else partial(require_memory, device, settings.gpu_memory),
     )

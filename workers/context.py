@@ -6,19 +6,37 @@ import hashlib
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
-from pipeline import store
+from pipeline import evidence, results, selection, store
 from pipeline.errors import Unavailable
+from pipeline.examination import folder
+from pipeline.run import Purpose
 from pipeline.sandbox import discard, safe_file
-from pipeline.stage import Child, File, Json, Limits, Made, Passage, Sandbox, SandboxSession, Scanner, Stage, Upload
+from pipeline.stage import (
+    SIDE_ROLES,
+    Child,
+    File,
+    Json,
+    Limits,
+    Made,
+    Passage,
+    Report,
+    Sandbox,
+    SandboxSession,
+    Scanner,
+    Stage,
+    Upload,
+    with_packed,
+)
 from registry import reviews
 from registry import store as registry
 from registry.waivers import Waiver
 from shared.db import Begin
+from shared.errors import ObjectMissing
 from shared.storage import CHUNK, Bucket
 from workers.lease import Lease
 
@@ -30,8 +48,15 @@ PASSABLE = 0o711
 """Mode of the folders above a scratch folder: a sandbox child, who is nobody, passes through and sees nothing."""
 
 
+PUBLISHED = "sha256/"
+"""What the keys of the registry bucket begin with."""
+
 LARGEST = 20 << 30
 """Bytes: the largest file that a stage may leave."""
+
+
+PUBLISHED = "sha256/"
+"""What the keys of the registry bucket begin with."""
 
 
 class Abandoned(Exception):
@@ -50,7 +75,9 @@ class Workshop:
         self.attempt = attempt
         with tools.begin() as session:
             self._row = registry.upload(session, store.version_of(session, run_id))
-            reports = store.reports(session, run_id)
+            self._errand = evidence.errand(session, run_id)
+            self.earlier: Mapping[str, Passage] = evidence.earlier(session, run_id, self._errand.purpose)
+        self._packed = self.earlier.get("validate", Passage(facts={}, files=()))
         self.upload = Upload(
             version_id=self._row.id,
             model=self._row.model,
@@ -59,13 +86,9 @@ class Workshop:
             filename=self._row.filename,
             size=self._row.size,
             sha256=self._row.sha256,
-            declared=self._row.declared,
+            declared=with_packed(self._row.declared, self._packed.facts.get("declared", {})),
         )
-        self.earlier: Mapping[str, Passage] = {
-            name: Passage(facts=report["facts"], files=[File(**file) for file in report["files"]])
-            for name, report in reports.items()
-        }
-        self.options: Mapping[str, Json] = tools.options
+        self.options: Mapping[str, Json] = {**tools.options, **self._errand.request}
         self.publisher = Publishing(tools.staging, tools.registry)
         self.reviews = Decided(tools.begin)
 
@@ -84,7 +107,8 @@ class Workshop:
 
     @cached_property
     def side_files(self) -> Mapping[str, Path]:
-        return {
+        packed = {file.role: self.fetch(file) for file in self._packed.files if file.role in SIDE_ROLES}
+        return packed | {
             role: self._local(f"{role}{Path(file['name']).suffix}", file["key"], file["sha256"])
             for role, file in self._row.side_files.items()
         }
@@ -108,9 +132,72 @@ class Workshop:
     def fetch(self, file: File) -> Path:
         return self._local(f"{file.sha256[:16]}-{Path(file.name).name}", file.key, file.sha256)
 
+    def incumbent(self) -> File | None:
+        self._check()
+        with self._tools.begin() as session:
+            served = registry.newest_published(session, self._row.model_id, besides=self._row.id)
+            if served is None:
+                return None
+            published = {one.name: one for one in registry.list_artifacts(session, served.id)}
+            servable = [name for name, one in published.items() if one.role in evidence.SERVABLE]
+            variants, rows = evidence.of_version(session, served.id)
+            name = selection.best(servable, variants, rows, pins=served.pins)
+        if name is None:
+            return None
+        best = published[name]
+        return File(
+            name=PurePosixPath(best.key).name,
+            role=best.role,
+            key=best.key,
+            sha256=best.sha256,
+            size=best.size,
+            media_type=best.media_type,
+            meta={**best.meta, "version": served.version},
+        )
+
     def log(self, text: str) -> None:
         self._check()
         self._lease.log(text)
+
+    def kept(self, name: str) -> Path | None:
+        self._check()
+        path = self._folder / f"kept-{Path(name).name}"
+        try:
+            self._tools.staging.download(self._kept(name), path)
+        except ObjectMissing:
+            path.unlink()
+            return None
+        return path
+
+    def keep(self, name: str, path: Path) -> None:
+        self._check()
+        file = safe_file(self.scratch, str(path.relative_to(self.scratch)), LARGEST)
+        self._tools.staging.upload(file, self._kept(name), "application/octet-stream")
+
+    def recall(self, key: str) -> Report | None:
+        if self._errand.purpose is Purpose.REBUILD:
+            return None
+        self._check()
+        with self._tools.begin() as session:
+            known = results.recall(session, self._errand.owner_id, key)
+        if known is None:
+            return None
+        recalled = folder(self.scratch / "recalled")
+        made = []
+        for file in known.files:
+            path = recalled / Path(file.name).name
+            try:
+                found = self._bucket(file.key).download(file.key, path)
+            except ObjectMissing:
+                found = None
+            if found != file.sha256:
+                self.log(f"{file.name} of run {known.run_id} is gone; it is made again")
+                discard(recalled)
+                return None
+            made.append(Made(path=path, role=file.role, media_type=file.media_type, meta=file.meta))
+        self.log(f"the same was done in run {known.run_id}; its result is taken")
+        facts = {**known.facts, "cached": True, "cached_from": str(known.run_id)}
+        return Report(facts=facts, files=made)
 
     def store(self, made: Made) -> dict[str, Json]:
         """Put a file that the stage made under the attempt's own key; what the report says of it."""
@@ -140,14 +227,22 @@ class Workshop:
         path = inputs / name
         if not path.exists():
             part = path.with_name(f"{name}.part")
-            # A run that is taken up again after its end finds what was uploaded in quarantine storage.
-            kept = key.startswith(f"{self._row.id}/")
-            found = (self._tools.quarantine if kept else self._tools.staging).download(key, part)
+            found = self._bucket(key).download(key, part)
             if found != sha256:
                 part.unlink()
                 raise Unavailable("digest_mismatch", f"Storage returned {found} for {name}, recorded was {sha256}.")
             part.rename(path)
         return path
+
+    def _kept(self, name: str) -> str:
+        """Under the owner's id: what a model of one could have written is never read for another."""
+        return f"kept/{self._errand.owner_id}/{Path(name).name}"
+
+    def _bucket(self, key: str) -> Bucket:
+        """Where the object of that key lies: what was promoted in the registry, what a run that is over has kept in quarantine."""
+        if key.startswith(PUBLISHED):
+            return self._tools.registry
+        return self._tools.quarantine if key.startswith(f"{self._row.id}/") else self._tools.staging
 
     def _check(self) -> None:
         if self._lease.lost:
@@ -223,4 +318,4 @@ class Publishing:
 
 
 def _digest_key(sha256: str, name: str) -> str:
-    return f"sha256/{sha256[:2]}/{sha256}/{Path(name).name}"
+    return f"{PUBLISHED}{sha256[:2]}/{sha256}/{Path(name).name}"

@@ -22,7 +22,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import engine, store
+from pipeline import engine, online, store
 from pipeline.stage import discover
 from pipeline.staging import sweep_staging, sweep_transfers
 from registry import store as registry
@@ -49,6 +49,8 @@ TIDY_EVERY = 60.0
 """Seconds between looks at the buckets for bytes that belong to nobody."""
 CLEANING = 900.0
 """Seconds after which a cleanup that was begun and never finished is begun again."""
+KNOWN = 3600.0
+"""Seconds for which a silent worker is remembered at least."""
 MEMORY = "slipway:memory"
 """A key in the broker. Gone means the broker has forgotten everything, queued messages too."""
 
@@ -188,6 +190,10 @@ class Relay:
             self._redis.set(MEMORY, "1")
         with self._begin() as session:
             engine.expire(session, retention=self._settings.run_retention)
+            skipped = engine.give_up(session, wait=self._settings.gpu_wait)
+            online.forget(session, max(KNOWN, self._settings.gpu_wait))
+        if skipped:
+            log.warning("relay.went_on_without", runs=skipped, waited=self._settings.gpu_wait)
         self.stopping.wait(self._settings.sweep_interval)
 
     def _broker_forgot(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,10 @@ UNSPEAKABLE = "An error in Slipway itself: the step's report cannot be stored; t
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What a worker process has at hand; built once, in its composition root. `lease` in seconds."""
+    """What a worker process has at hand; built once, in its composition root. `lease` in seconds.
+
+    `ready` raises `Unavailable` where the machine is in no state to work now: its GPU is full.
+    """
 
     begin: Begin
     staging: Bucket
@@ -43,6 +46,7 @@ class Tools:
     lease: float
     options: Mapping[str, Any]
     worker: str
+    ready: Callable[[], None] = lambda: None
 
 
 def work(tools: Tools, stage: Stage, run_id: UUID, attempt: int) -> str:
@@ -72,6 +76,7 @@ def _attempt(tools: Tools, stage: Stage, run_id: UUID, attempt: int, lease: Leas
     """What the stage makes of the model, sorted by fault. None: the attempt was taken from us meanwhile."""
     who: dict[str, Any] = {"stage": stage.name, "attempt": attempt}
     try:
+        tools.ready()
         with Workshop(tools, stage, run_id, attempt, lease) as workshop:
             report = stage.carry_out(workshop)
             return Passed(**who, report=_stored(report, workshop))
@@ -110,7 +115,7 @@ def _over(lease: Lease, who: Mapping[str, Any]) -> Broke | None:
 
 def _stored(report: Report, workshop: Workshop) -> dict[str, Any]:
     files = [workshop.store(made) for made in report.files]
-    return {"facts": dict(report.facts), "files": files}
+    return {"facts": dict(report.facts), "files": files, "key": report.key}
 
 
 def _report(tools: Tools, run_id: UUID, signal: Passed | Refused | Broke, lease: Lease) -> str:

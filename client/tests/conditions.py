@@ -33,6 +33,9 @@ class Harbour:
     """`"GET /path"` → answers to give first: a status and headers; status 0 hangs up."""
     refuse_upload: dict[str, Any] | None = None
     """A problem to answer an upload with, before its body is read."""
+    rebuilt: str = "aa"
+    """The digest that a rebuild comes to; recorded is `aa`."""
+    pins: dict[str, str] = field(default_factory=dict)
     wrong_checksum: bool = False
     hang_up_after_events: list[int] = field(default_factory=list)
     """How many events each connection carries before it is cut; connections after the list are not."""

@@ -257,6 +257,37 @@ def test_cancel_and_retry_say_how_to_go_on(server: Harbour) -> None:
     assert server.runs[RUN]["asked"] == {"from": "convert"}
 
 
+def test_a_variant_is_added_and_pinned_by_name(server: Harbour) -> None:
+    server.launch({"name": "digits", "version": "1.0.0"})
+    added = slipway("variant", "add", "digits@1.0.0", "onnx-int8-dynamic")
+    assert (added.exit_code, server.runs[RUN]["asked"]) == (0, {"variants": ["onnx-int8-dynamic"]})
+    assert f"slipway watch {RUN}" in added.stderr
+    stayed = slipway("variant", "add", "digits@1.0.0", "onnx-int8-dynamic", "--watch")
+    assert "has new variants" in stayed.stdout
+    pinned = slipway("variant", "pin", "digits@1.0.0", "onnx-fp32")
+    assert server.pins == {"cpu": "onnx-fp32"}
+    assert "onnx-fp32 on cpu" in pinned.stdout
+    assert slipway("variant", "unpin", "digits@1.0.0", "-q").stdout == "onnx-int8\n"
+    assert server.pins == {}
+
+
+def test_a_rebuild_exits_by_whether_the_bytes_are_the_same(server: Harbour) -> None:
+    server.launch({"name": "digits", "version": "1.0.0"})
+    assert slipway("rebuild", "digits@1.0.0", "-q").stdout == f"{RUN}\n"
+    same = slipway("rebuild", "digits@1.0.0", "--watch")
+    assert (same.exit_code, "1 artifact with the same bytes" in same.stdout) == (0, True), same.stdout
+    server.rebuilt = "bb"
+    server.launch({"name": "digits", "version": "1.0.0"})
+    other = slipway("rebuild", "digits@1.0.0", "--watch")
+    assert (other.exit_code, "differs: onnx-fp32" in other.stdout) == (1, True), other.stdout
+
+
+def test_a_run_that_waits_for_a_worker_says_so(server: Harbour) -> None:
+    server.launch({"name": "digits", "version": "1.0.0"})
+    server.runs[RUN] |= {"status": "queued", "waiting": "waiting for a gpu worker (none online)"}
+    assert "waiting for a gpu worker (none online)" in slipway("runs", RUN).stdout
+
+
 def test_a_pull_prints_where_the_bytes_are(server: Harbour, tmp_path: Path) -> None:
     server.bytes_by_artifact[BEST] = WEIGHTS
     target = tmp_path / "m.onnx"

@@ -11,24 +11,29 @@ import functools
 import importlib
 import pkgutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from pipeline import extras
 from pipeline.errors import Rejected
+from pipeline.stage import Json
 
 HEAD = 64 << 10
 TAIL = 1 << 20
 
 PRELOAD = (
+    "joblib",
     "numpy",
     "onnx",
     "onnx.inliner",
     "onnx.version_converter",
     "onnxruntime",
     "onnxruntime.quantization",
+    "onnxruntime.transformers.float16",
     "onnxscript",
     "onnxslim",
+    "skl2onnx",
     "torch",
     "torch._dynamo",
     "torch._export.converter",
@@ -40,7 +45,9 @@ PRELOAD = (
     "torch.onnx._internal.exporter._registration",
     "torch.onnx._internal.torchscript_exporter.utils",
     "pipeline.canonical",
-    "pipeline.optimizing",
+    "pipeline.divergence",
+    "pipeline.estimator_graphs",
+    "pipeline.quantizing",
     "pipeline.torch_models",
     "pipeline.verification",
 )
@@ -52,12 +59,8 @@ _END64 = b"PK\x06\x06"
 _ENTRY = b"PK\x01\x02"
 _IN_ZIP64 = 0xFFFFFFFF
 
-_NOT_YET = frozenset({".pkl", ".joblib", ".h5", ".keras", ".pb", ".tflite", ".engine", ".zip"})
-
 _SIGNATURES = (
     (b"\x89HDF\r\n\x1a\n", 0, "an HDF5 file"),
-    (b"TFL3", 4, "a TensorFlow Lite model"),
-    (b"ftrt", 0, "a TensorRT engine"),
     (b"\x1f\x8b", 0, "gzip-compressed data"),
     (b"7z\xbc\xaf\x27\x1c", 0, "a 7z archive"),
     (b"\x7fELF", 0, "a native program"),
@@ -95,18 +98,34 @@ class Format:
     """A kind of model file. `recognises` looks at content only; `extensions` carry their dot, in lower case.
 
     The module of the same name holds, for sandbox children, `inspect(model, declared)`, which answers in the form of
-    `signature.Inspection`, and, where the format is `servable`, `load(model, inputs, declared)`, which gives a
+    `signature.Inspection`, and, where files of the format can be served, `load(model, inputs, declared)`, which gives a
     `trial.Predictor`, and `export(model, destination, exporter, inputs, outputs, declared)`, which writes ONNX.
     `declared` is what the uploader said of the version (`stage.Upload.declared`). `unservable` tells the uploader what
-    to do where no file of the format can be served; of a single file `Inspection.unservable` says it.
+    to do where no file of the format can be served, or none that was declared so; what only the file itself tells is
+    in `Inspection.unservable`. `extra` is what opening a file takes on top of the core, or how to tell from the file's
+    glimpse and what was declared. `runtime` is what `load` runs a file in, where that is not called like the format.
     """
 
     name: str
     title: str
     extensions: tuple[str, ...]
     recognises: Callable[[Glimpse], bool]
-    servable: bool = True
-    unservable: str | None = None
+    unservable: str | Callable[[Mapping[str, Json]], str | None] | None = None
+    extra: str | Callable[[Glimpse, Mapping[str, Json]], str | None] | None = None
+    runtime: str | None = None
+
+    def why_unservable(self, declared: Mapping[str, Json]) -> str | None:
+        """What to tell the uploader of a file that, declared so, cannot be served; None where it may be."""
+        return self.unservable(declared) if callable(self.unservable) else self.unservable
+
+    def needs(self, glimpse: Glimpse, declared: Mapping[str, Json]) -> str | None:
+        """The extra, a key of `extras.EXTRAS`, that a worker must have to open the file."""
+        return self.extra(glimpse, declared) if callable(self.extra) else self.extra
+
+    def require(self, model: Path, declared: Mapping[str, Json]) -> None:
+        """Raises `Unavailable` (`converter_missing`) where this machine lacks what opens the file."""
+        if self.extra is not None:
+            extras.require(self.needs(glimpse_of(model), declared), self.title)
 
     def function(self, name: str) -> str:
         """The address of one of the format's functions, as a sandbox child is asked for it."""
@@ -138,20 +157,12 @@ def identify(filename: str, glimpse: Glimpse) -> Format:
     extension = PurePath(filename).suffix.lower()
     by_name = [candidate for candidate in discover() if extension in candidate.extensions]
     if not by_name:
-        said = f"{extension} files are not supported yet" if extension in _NOT_YET else _unknown(extension)
-        raise Rejected("unsupported_format", f"{said}. {accepted()}", extension=extension, accepted=_extensions())
+        raise Rejected(
+            "unsupported_format", f"{_unknown(extension)}. {accepted()}", extension=extension, accepted=_extensions()
+        )
     for candidate in by_name:
         if candidate.recognises(glimpse):
             return candidate
-    if _is_torch_pickle(glimpse) and any(candidate.name == "torchscript" for candidate in by_name):
-        raise Rejected(
-            "unsupported_format",
-            "The file is a torch.save pickle (a state dict or a whole module), which is not supported yet. Save the "
-            "model with torch.export.save (.pt2), torch.jit.save (.pt) or torch.onnx.export (.onnx), or its weights "
-            "as .safetensors.",
-            extension=extension,
-            accepted=_extensions(),
-        )
     found = describe(glimpse)
     hint = next((f" Name it {one.extensions[0]}." for one in discover() if one.recognises(glimpse)), "")
     raise Rejected(
@@ -175,8 +186,6 @@ def describe(glimpse: Glimpse) -> str:
     for candidate in discover():
         if candidate.recognises(glimpse):
             return candidate.title
-    if _is_torch_pickle(glimpse):
-        return "a torch.save pickle"
     if glimpse.head[:4] == b"PK\x03\x04":
         return "a zip archive" if glimpse.members else "the beginning of a zip archive whose end is missing"
     for signature, offset, description in _SIGNATURES:
@@ -200,10 +209,6 @@ def _extensions() -> list[str]:
 
 def _unknown(extension: str) -> str:
     return f"{extension} is no extension of a model file" if extension else "The file name has no extension"
-
-
-def _is_torch_pickle(glimpse: Glimpse) -> bool:
-    return glimpse.holds("data.pkl") and not glimpse.holds("code") and not glimpse.holds("models", "model.json")
 
 
 def _below_top(name: str, wanted: str) -> bool:

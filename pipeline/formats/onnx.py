@@ -25,6 +25,8 @@ EXPORT_OPSET = 18
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 _RUNTIME = ("com.microsoft",)
 
+_SAME_VALUES = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Expand", "Transpose")
+
 _VARINT, _BYTES = 0, 2
 _MODEL_FIELDS = {1: _VARINT, 2: _BYTES, 3: _BYTES, 4: _BYTES, 5: _VARINT, 6: _BYTES, 7: _BYTES, 8: _BYTES}
 _MODEL_FIELDS |= {14: _BYTES, 20: _BYTES, 25: _BYTES, 26: _BYTES}
@@ -35,6 +37,8 @@ _NEWEST_IR = 1000
 @in_form
 def inspect(model: str, declared: Json) -> Json:
     """Check the file, read its signature, compare it with what was declared and run it once."""
+    from pipeline import onnx_facts
+
     proto = read(model)
     opset = opset_of(proto)
     inputs = [_tensor(one) for one in real_inputs(proto)]
@@ -49,6 +53,7 @@ def inspect(model: str, declared: Json) -> Json:
         if not one.type.HasField("tensor_type")
     ]
     warnings += [f"Uses operators of {one}, which only ONNX Runtime has." for one in domains(proto) if one in _RUNTIME]
+    ranges = indices(proto)
     for index, one in enumerate(inputs):
         wanted = declared_shape(declared, one.name, names)
         warnings += matched(one, wanted)
@@ -56,13 +61,17 @@ def inspect(model: str, declared: Json) -> Json:
         if shape is None:
             raise Rejected("input_shape_required", f"Input {one.name} has no shape in the file: declare input_shape.")
         example = example_shape(shape, one.dtype, wanted)
-        inputs[index] = one.model_copy(update={"shape": list(shape), "example": example})
+        found = {"shape": list(shape), "example": example, "below": ranges.get(one.name)}
+        inputs[index] = one.model_copy(update=found)
     inputs, outputs, forward, learned = settle(load(model, [], {}), inputs, outputs)
     return Inspection(
         inputs=inputs,
         outputs=outputs,
         parameters=parameters(proto),
         opset=opset,
+        flops=onnx_facts.flops(proto, inputs),
+        classes=onnx_facts.class_names(proto),
+        notes=onnx_facts.notes(proto),
         producer=" ".join(filter(None, (proto.producer_name, proto.producer_version)))[:200] or None,
         warnings=[*warnings, *class_warnings(outputs, declared), *learned],
         forward=forward,
@@ -71,11 +80,28 @@ def inspect(model: str, declared: Json) -> Json:
 
 
 def load(model: str, inputs: Json, declared: Json) -> Predictor:
-    """Open the file in ONNX Runtime as it runs by default, on one thread that sleeps when idle."""
+    """Open the file in the runtime and with the settings that a variant carries, on threads that sleep when idle.
+
+    `declared["threads"]` says how many, one where it does not.
+    `declared["runtime"]` is `onnxruntime` or `openvino`, `declared["session"]` what is set there: `level` of graph
+    optimisation (`basic`, `extended`, `all`; default `all`), or `precision` of products (`f32`, `bf16`; default: OpenVINO's).
+    """
+    session, threads = declared.get("session") or {}, declared.get("threads") or 1
+    match declared.get("runtime") or "onnxruntime":
+        case "onnxruntime":
+            return _in_onnxruntime(model, threads, **session)
+        case "openvino":
+            return _in_openvino(model, threads, **session)
+        case runtime:
+            raise Rejected("unknown_runtime", f"ONNX files do not run in {runtime!r} here.")
+
+
+def _in_onnxruntime(model: str, threads: int, level: str = "all") -> Predictor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level.upper()}")
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     with blame("not_loadable", "Opening the model in ONNX Runtime"):
@@ -86,6 +112,26 @@ def load(model: str, inputs: Json, declared: Json) -> Predictor:
     def predict(arrays: Any) -> dict[str, Any]:
         with blame("forward_failed", "Running the model"):
             return dict(zip(names, session.run(names, {name: arrays[name] for name in wanted}), strict=True))
+
+    return predict
+
+
+def _in_openvino(model: str, threads: int, precision: str | None = None) -> Predictor:
+    import openvino
+
+    settings: dict[str, Any] = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    settings |= {} if precision is None else {"INFERENCE_PRECISION_HINT": precision}
+    with blame("not_loadable", "Opening the model in OpenVINO"):
+        core = openvino.Core()
+        compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        request = compiled.create_infer_request()
+    names = [one.get_any_name() for one in compiled.outputs]
+    wanted = {one.get_any_name() for one in compiled.inputs}
+
+    def predict(arrays: Any) -> dict[str, Any]:
+        with blame("forward_failed", "Running the model"):
+            found = request.infer({name: arrays[name] for name in wanted}, share_inputs=True)
+            return {name: found[index].copy() for index, name in enumerate(names)}
 
     return predict
 
@@ -116,7 +162,7 @@ def read(model: str) -> ModelProto:
 
     with blame("not_loadable", "Reading the file as ONNX"):
         proto = onnx.load_model(model, load_external_data=False)
-    outside = [one.name for one in _weights(proto) if one.data_location == onnx.TensorProto.EXTERNAL]
+    outside = [one.name for one in stored_tensors(proto) if one.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         raise Rejected(
             "external_data",
@@ -155,6 +201,21 @@ def real_inputs(proto: ModelProto) -> list[ValueInfoProto]:
     return [one for one in proto.graph.input if one.name not in weights]
 
 
+def indices(proto: ModelProto) -> dict[str, int]:
+    """For each input whose values are places in a table of weights, the number of rows of the shortest such table."""
+    tables = {one.name: one.dims for one in proto.graph.initializer}
+    origins = {one.name: one.name for one in real_inputs(proto)}
+    found: dict[str, int] = {}
+    for node in proto.graph.node:
+        if node.op_type in _SAME_VALUES and node.input[0] in origins:
+            origins |= dict.fromkeys(node.output, origins[node.input[0]])
+        if node.op_type == "Gather" and node.input[0] in tables and node.input[1] in origins:
+            axis = next((one.i for one in node.attribute if one.name == "axis"), 0)
+            rows, name = tables[node.input[0]][axis], origins[node.input[1]]
+            found[name] = max(1, min(rows, found.get(name, rows)))
+    return found
+
+
 def parameters(proto: ModelProto) -> int:
     """Number of weights stored in the graph."""
     return sum(math.prod(one.dims) for one in proto.graph.initializer)
@@ -171,7 +232,8 @@ def _subgraphs(node: NodeProto) -> Sequence[GraphProto]:
     return [*(one.g for one in node.attribute if one.HasField("g")), *(one for a in node.attribute for one in a.graphs)]
 
 
-def _weights(proto: ModelProto) -> Iterator[TensorProto]:
+def stored_tensors(proto: ModelProto) -> Iterator[TensorProto]:
+    """Everything in the graph, its subgraphs and functions that may lie in another file."""
     nodes = list(_nodes([*proto.graph.node, *(node for one in proto.functions for node in one.node)]))
     for graph in [proto.graph, *(one for node in nodes for one in _subgraphs(node))]:
         yield from graph.initializer
@@ -238,4 +300,5 @@ FORMAT = Format(
     title="ONNX",
     extensions=(".onnx",),
     recognises=_recognises,
+    runtime="onnxruntime",
 )

@@ -16,7 +16,7 @@ from pipeline.trial import Predictor, settle
 @in_form
 def inspect(model: str, declared: Json) -> Json:
     """Open the program, read its signature, compare it with what was declared and run it once."""
-    from pipeline.torch_models import refuse_damage
+    from pipeline.torch_models import dtypes, flops, refuse_damage
 
     refuse_damage(model)
     program = _open(model)
@@ -33,6 +33,8 @@ def inspect(model: str, declared: Json) -> Json:
         inputs=inputs,
         outputs=outputs,
         parameters=sum(one.numel() for one in program.parameters()),
+        flops=flops(_flat_call(program), inputs),
+        notes=dtypes(program.parameters()),
         producer="torch.export",
         warnings=[*warnings, *class_warnings(outputs, declared), *learned],
         forward=forward,
@@ -117,4 +119,4 @@ def _recognises(glimpse: Glimpse) -> bool:
     return glimpse.holds("models", "model.json") and glimpse.holds("archive_version")
 
 
-FORMAT = Format(name="pt2", title="torch.export", extensions=(".pt2",), recognises=_recognises)
+FORMAT = Format(name="pt2", title="torch.export", extensions=(".pt2",), recognises=_recognises, runtime="torch")

@@ -1,22 +1,35 @@
-"""safetensors files: named tensors and no code. The header is read here, strictly, and without the library."""
+"""safetensors files: named tensors and no code. The header is read here, strictly, before any library opens the file."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Rejected
+from pipeline.foreign import blame
 from pipeline.formats import Format, Glimpse
+from pipeline.formats.checkpoint import export_module, inspect_weights, names_architecture, needs
 from pipeline.signature import Inspection, Tensor, in_form
 from pipeline.stage import Json
+from pipeline.trial import Predictor
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_HEADER = 100_000_000
 _SMALLEST = 10
 _LISTED = 1000
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F4": 4, "C64": 64}
 _BITS |= {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
+
+UNSERVABLE = (
+    "A safetensors file holds weights without the network that uses them: it is stored and described, not served. "
+    "To serve the model, upload it as .onnx (torch.onnx.export) or .pt2 (torch.export.save), or name the network as "
+    "architecture in the config."
+)
 
 
 @in_form
@@ -34,14 +47,51 @@ def inspect(model: str, declared: Json) -> Json:
         reached = end
     if reached != space:
         raise _malformed(f"the tensors take {reached} bytes, the file has room for {space}")
+    if names_architecture(declared):
+        return inspect_weights(_tensors(model), declared, producer=_producer(notes), classes=[], notes={}, warnings=[])
     listed = [Tensor(name=name[:1000], dtype=one["dtype"], shape=one["shape"]) for name, one in header.items()]
     warnings = [f"{len(listed)} tensors, of which {_LISTED} are listed."] if len(listed) > _LISTED else []
     return Inspection(
         tensors=listed[:_LISTED],
         parameters=sum(math.prod(one["shape"]) for one in header.values()),
-        producer=str(notes.get("format", ""))[:100] or None,
+        producer=_producer(notes),
         warnings=warnings,
+        unservable=UNSERVABLE,
     ).model_dump()
+
+
+def load(model: str, inputs: Json, declared: Json) -> Predictor:
+    """Build the network that the config names, for running on arrays."""
+    from pipeline.torch_models import named_call, predictor
+
+    names = [Tensor.of(one).name for one in inputs]
+    return predictor(named_call(_module(model, declared), names), names)
+
+
+def export(model: str, destination: str, exporter: str, inputs: Json, outputs: Json, declared: Json) -> Json:
+    """Write ONNX with the newer exporter, or trace the network for the older one."""
+    return export_module(_module(model, declared), destination, exporter, inputs, outputs)
+
+
+def _module(model: str, declared: Json) -> torch.nn.Module:
+    from pipeline.architectures import declared_architecture, network
+
+    architecture = declared_architecture(declared)
+    if architecture is None:
+        raise Rejected("unservable", UNSERVABLE)
+    return network(architecture, _tensors(model))[0]
+
+
+def _tensors(model: str) -> Mapping[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    with blame("not_loadable", "Reading the tensors"):
+        tensors: Mapping[str, torch.Tensor] = load_file(model)
+    return tensors
+
+
+def _producer(notes: Mapping[str, str]) -> str | None:
+    return str(notes.get("format", ""))[:100] or None
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
@@ -99,9 +149,7 @@ FORMAT = Format(
     title="safetensors",
     extensions=(".safetensors",),
     recognises=_recognises,
-    servable=False,
-    unservable=(
-        "A safetensors file holds weights without the network that uses them: it is stored and described, not served. "
-        "To serve the model, upload it as .onnx (torch.onnx.export) or .pt2 (torch.export.save)."
-    ),
+    unservable=lambda declared: None if names_architecture(declared) else UNSERVABLE,
+    extra=needs,
+    runtime="torch",
 )

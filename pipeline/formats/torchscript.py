@@ -8,53 +8,26 @@ from pipeline.errors import Rejected
 from pipeline.foreign import blame
 from pipeline.formats import Format, Glimpse
 from pipeline.formats.onnx import EXPORT_OPSET
-from pipeline.signature import Inspection, Tensor, class_warnings, declared_shape, example_shape, in_form
+from pipeline.signature import Tensor, in_form
 from pipeline.stage import Json
-from pipeline.trial import Predictor, settle
-
-_DTYPES = ("float32", "int64")
-"""What an input may be, likeliest first: the archive does not say, but a trial run does."""
+from pipeline.trial import Predictor
 
 
 @in_form
 def inspect(model: str, declared: Json) -> Json:
     """Open the archive and run it once on inputs of the declared shape, which the archive itself does not know."""
-    from pipeline.torch_models import predictor, refuse_damage
+    from pipeline.torch_models import explore, refuse_damage
 
     refuse_damage(model)
     module = _open(model)
-    names = _input_names(module)
-    missing = [name for name in names if declared_shape(declared, name, names) is None]
-    if missing:
-        form = "[-1, 3, 224, 224]" if len(names) == 1 else '{"' + '": […], "'.join(names) + '": […]}'
-        raise Rejected(
-            "input_shape_required",
-            f"A TorchScript archive carries no input shapes. Declare input_shape for {', '.join(missing)}, for example "
-            f"{form} (-1 where a size is free), or upload the model as .pt2 or .onnx.",
-            inputs=names,
-        )
-    predict = predictor(module, names)
-    failures: list[Rejected] = []
-    for inputs in _guesses(names, declared):
-        try:
-            settled, outputs, forward, warnings = settle(predict, inputs, [])
-        except Rejected as error:
-            if error.code != "forward_failed":
-                raise
-            failures.append(error)
-            continue
-        return Inspection(
-            inputs=settled,
-            outputs=outputs,
-            parameters=sum(one.numel() for one in module.parameters()),
-            producer="torch.jit",
-            warnings=[*class_warnings(outputs, declared), *warnings],
-            forward=forward,
-            exporters=["torchscript", "dynamo"],
-        ).model_dump()
-    shapes = {name: declared_shape(declared, name, names) for name in names}
-    raise Rejected(
-        "shape_mismatch", f"The model does not run on the declared input_shape. {failures[0].message}", declared=shapes
+    return explore(
+        module,
+        _input_names(module),
+        declared,
+        holder="A TorchScript archive",
+        exporters=["torchscript", "dynamo"],
+        parameters=module.parameters(),
+        producer="torch.jit",
     )
 
 
@@ -108,24 +81,10 @@ def _input_names(module: Any) -> list[str]:
     return [one.name for one in required]
 
 
-def _guesses(names: list[str], declared: Json) -> list[list[Tensor]]:
-    """What the inputs may be: a first axis of any size before one that was fixed, floats before integers."""
-    shapes = {name: declared_shape(declared, name, names) or [] for name in names}
-    with_batch = {name: [None, *shape] for name, shape in shapes.items()}
-    as_batch = {name: [None, *shape[1:]] for name, shape in shapes.items()}
-    flat = any(len(shape) == 1 for shape in shapes.values())
-    return [
-        [
-            Tensor(name=name, dtype=dtype, shape=shape, example=example_shape(shape, dtype, shapes[name]))
-            for name, shape in found.items()
-        ]
-        for dtype in _DTYPES
-        for found in ([with_batch, as_batch] if flat else [as_batch, with_batch])
-    ]
-
-
 def _recognises(glimpse: Glimpse) -> bool:
     return glimpse.holds("code") and glimpse.holds("data.pkl") and glimpse.holds("constants.pkl")
 
 
-FORMAT = Format(name="torchscript", title="TorchScript", extensions=(".pt", ".pth"), recognises=_recognises)
+FORMAT = Format(
+    name="torchscript", title="TorchScript", extensions=(".pt", ".pth"), recognises=_recognises, runtime="torch"
+)

@@ -182,7 +182,8 @@ class Session:
             access.give(self._scratch)
             for path in self._read:
                 access.let_read(path)
-        limits = {name: getattr(self._limits, name) for name in ("memory", "cpu", "file_size", "open_files", "answer")}
+        passed = ("memory", "cpu", "file_size", "open_files", "answer", "gpu")
+        limits = {name: getattr(self._limits, name) for name in passed}
         request = {"read": [str(path) for path in self._read], "scratch": str(self._scratch), "limits": limits}
         self._child = self._zygote.start_child(request, self._limits)
         return self._child

@@ -26,7 +26,7 @@ _FIRST_ABI_RIGHTS = (1 << 13) - 1  # EXECUTE … MAKE_SYM
 _READ = _READ_FILE | _READ_DIR
 _READ_WRITE = _READ | _WRITE_FILE | _REMOVE_DIR | _REMOVE_FILE | _MAKE_DIR | _MAKE_REG | _REFER | _TRUNCATE
 """No symbolic links, sockets, fifos or devices: a scratch folder holds files and folders."""
-_FILE_RIGHTS = _READ_FILE | _WRITE_FILE | _TRUNCATE
+_FILE_RIGHTS = _READ_FILE | _WRITE_FILE | _TRUNCATE | _IOCTL_DEV
 """The rights that may be given on something that is not a folder."""
 
 _NET_TCP = 0b11  # ABI 4: BIND_TCP, CONNECT_TCP; handled and never granted
@@ -41,9 +41,10 @@ def abi() -> int:
         return 0
 
 
-def restrict(*, read: Iterable[Path], write: Iterable[Path]) -> int:
+def restrict(*, read: Iterable[Path], write: Iterable[Path], devices: Iterable[Path] = ()) -> int:
     """Confine this process for ever to reading `read` and writing `write`; returns the ABI. Wants no_new_privs set.
 
+    `devices` are device files that may be commanded (ioctl) too.
     Paths that do not exist are passed over. TCP is refused from ABI 4 on, signals to others from ABI 6 on.
     """
     version = abi()
@@ -55,7 +56,7 @@ def restrict(*, read: Iterable[Path], write: Iterable[Path]) -> int:
         attributes += struct.pack("=Q", _SCOPES)
     ruleset = kernel.syscall("landlock_create_ruleset", _CREATE, attributes, len(attributes), 0)
     try:
-        for rights, paths in ((_READ, read), (_READ_WRITE, write)):
+        for rights, paths in ((_READ, read), (_READ_WRITE, write), (_READ_WRITE | _IOCTL_DEV, devices)):
             for path in paths:
                 _allow(ruleset, path, rights & handled)
         kernel.syscall("landlock_restrict_self", _RESTRICT_SELF, ruleset, 0)

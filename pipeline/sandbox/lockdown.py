@@ -50,11 +50,17 @@ _SYSTEM = (
 )
 """What the C library, Python, torch's cpuinfo and OpenMP look at while they work. `/proc/self` is the child's own."""
 _DEVICES = (Path("/dev/null"),)
+_DRIVER = ("/sys/bus/pci/devices", "/sys/devices", "/sys/module/nvidia", "/proc/driver/nvidia", "/proc/devices")
+"""What NVIDIA's driver library looks at beside its device files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fence:
-    """What one child may touch and use. Byte and second limits as in `pipeline.stage.Limits`."""
+    """What one child may touch and use. Byte and second limits as in `pipeline.stage.Limits`.
+
+    `gpu` opens NVIDIA's device files; which GPU is used is the environment's business. The driver then is in reach of
+    what the child runs, the greatest hole that the fence can have: only builders of engines get it.
+    """
 
     read: Sequence[Path]
     scratch: Path
@@ -64,6 +70,7 @@ class Fence:
     open_files: int
     landlock: bool
     view: bool
+    gpu: bool = False
 
 
 def system_paths() -> list[Path]:
@@ -75,11 +82,19 @@ def system_paths() -> list[Path]:
     return sorted(paths | {Path(os.path.realpath(path)) for path in paths if not path.is_relative_to("/proc")})
 
 
+def gpu_paths() -> tuple[list[Path], list[Path]]:
+    """The device files of NVIDIA's driver, and what is read beside them."""
+    devices = [path for path in Path("/dev").glob("nvidia*") if path.is_char_device()]
+    return sorted(devices), [Path(path) for path in _DRIVER]
+
+
 def lock(fence: Fence) -> list[str]:
     """Give up everything but the fence; returns the names of the layers that hold. Raises OSError."""
     layers = ["rlimits", "capabilities", "seccomp"]
+    gpu_devices, driver = gpu_paths() if fence.gpu else ([], [])
+    read, devices = [*system_paths(), *driver, *fence.read], [*_DEVICES, *gpu_devices]
     if fence.view:
-        namespaces.view(read=[*system_paths(), *fence.read], write=_DEVICES, scratch=fence.scratch)
+        namespaces.view(read=read, write=devices, scratch=fence.scratch)
         layers.append("namespaces")
     _limit(fence)
     if _drop_user():
@@ -88,7 +103,7 @@ def lock(fence: Fence) -> list[str]:
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     die_with_parent()  # a change of uid clears it
     if fence.landlock:
-        landlock.restrict(read=[*system_paths(), *fence.read], write=[*_DEVICES, fence.scratch])
+        landlock.restrict(read=read, write=[*_DEVICES, fence.scratch], devices=gpu_devices)
         layers.append("landlock")
     seccomp.restrict()
     return sorted(layers)
@@ -100,7 +115,7 @@ def die_with_parent() -> None:
 
 def _limit(fence: Fence) -> None:
     wanted = {
-        resource.RLIMIT_AS: fence.memory,
+        resource.RLIMIT_AS: resource.RLIM_INFINITY if fence.gpu else fence.memory,
         resource.RLIMIT_CPU: fence.cpu,
         resource.RLIMIT_FSIZE: fence.file_size,
         resource.RLIMIT_NOFILE: fence.open_files,
@@ -111,7 +126,8 @@ def _limit(fence: Fence) -> None:
     }
     for which, value in wanted.items():
         hard = resource.getrlimit(which)[1]
-        soft = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        bounded = [limit for limit in (value, hard) if limit != resource.RLIM_INFINITY]
+        soft = min(bounded, default=resource.RLIM_INFINITY)
         # One second later than the soft limit, whose SIGXCPU can be ignored, the hard one kills.
         grace = 1 if which == resource.RLIMIT_CPU and (hard == resource.RLIM_INFINITY or hard > soft) else 0
         resource.setrlimit(which, (soft, soft + grace))

@@ -8,7 +8,6 @@ import importlib
 import inspect
 import json
 import os
-import re
 import struct
 import sys
 import traceback
@@ -16,14 +15,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from pipeline.errors import Rejected
+from pipeline.foreign import out_of_memory
 
 LENGTH = struct.Struct(">I")
 _TRACEBACK_CHARACTERS = 16_000
-_MEMORY = re.compile(
-    r"bad_?alloc|can't allocate memory|cannot allocate memory|failed to allocate memory|not enough memory|out of memory",
-    re.IGNORECASE,
-)
-"""How torch, ONNX Runtime and the C++ runtime word a refused allocation; they raise plain RuntimeErrors."""
 
 
 def serve(channel: int, *, prefixes: Sequence[str], largest: int) -> NoReturn:
@@ -71,7 +66,7 @@ def _answer(function: str, arguments: dict[str, Any], prefixes: Sequence[str]) -
 
 
 def _fault(fault: BaseException) -> dict[str, Any]:
-    if isinstance(fault, MemoryError) or (isinstance(fault, RuntimeError | OSError) and _MEMORY.search(str(fault))):
+    if out_of_memory(fault):
         return {"rejected": {"code": "memory_limit", "message": "The model needs more memory than a step may use."}}
     if isinstance(fault, OSError) and fault.errno == errno.EFBIG:
         return {"rejected": {"code": "file_limit", "message": "The model makes a larger file than a step may write."}}

@@ -174,6 +174,9 @@ def _become_child(
             os._exit(1)
         os.environ.clear()
         os.environ.update(HOME=request["scratch"], TMPDIR=request["scratch"])
+        gpu = request["limits"]["gpu"]
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
         tempfile.tempdir = None
         os.chdir(request["scratch"])
         limits = request["limits"]
@@ -186,6 +189,7 @@ def _become_child(
             open_files=limits["open_files"],
             landlock="landlock" not in config["without"],
             view=view,
+            gpu=gpu is not None,
         )
         layers = lockdown.lock(fence)
         os.umask(0o077)  # not earlier: the folders of the view must be searchable

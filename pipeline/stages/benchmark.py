@@ -1,252 +1,363 @@
-"""Measure every form that survived beside the source form, on this machine, in turns."""
+"""Measure every form that survived beside the source form, and beside what is served today, on this machine, in turns."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
+import gzip
+import hashlib
+import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-from pipeline import benchmarking as bench
+from pipeline import device, extras, measuring, quality, selection, speeds
 from pipeline.errors import Rejected
-from pipeline.examination import folder
+from pipeline.examination import folder, way_of
 from pipeline.formats import find
-from pipeline.optimizing import toolchain
-from pipeline.signature import Answer, Tensor
-from pipeline.stage import Child, Context, Json, Report, Stage
+from pipeline.measuring import CONTROL, SOURCE, Deadline, Entrant, Form, Heat
+from pipeline.signature import Tensor
+from pipeline.stage import Context, File, Json, Made, Report, Stage
+from pipeline.toolchain import toolchain
 
-_SOURCE, _CONTROL = "source", "control"
-_TIMEOUT, _ROUNDS, _LEAST_ROUNDS = 300.0, 15, 5
-_BATCHES = (8, 32)
-_THROUGHPUT_ROUNDS = 5
-_MEASURING = 0.6
-"""Share of the time limit that the paired rounds may take; loading and throughput get the rest."""
+INCUMBENT = "incumbent"
 
+_TIMEOUT, _ROUNDS = 300.0, 15
+_BATCHES, _LARGEST = (8, 32), 128
+_SWEEP, _SWEEP_TURN = (10, 20), 0.03
+"""After how many rounds to look at the larger batches and at more threads, and how many seconds a turn has there."""
 
-class Opened(Answer):
-    """Seconds of loading and of the first run."""
+_MEASURING, _SWEEPING = 0.5, 0.3
+"""Shares of the time left that the paired rounds may take, and each larger batch."""
 
-    load: float
-    first: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entrant:
-    """A form that stands open in its child; `baseline` is the child's memory before it opened anything."""
-
-    child: Child
-    opened: Opened
-    baseline: int
-
-
-class Calibrated(Answer):
-    seconds: float
+_SHARES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """One thing to measure."""
+class Lineup:
+    """What is measured, and on what."""
 
-    name: str
-    role: str
-    form: str
-    path: Path
+    forms: Sequence[Form]
+    inputs: Sequence[Tensor]
+    incumbent: Json
+
+    @property
+    def free(self) -> bool:
+        return any(one.batched for one in self.inputs)
+
+    @property
+    def batch(self) -> int:
+        return 1 if self.free else next((one.example[0] for one in self.inputs if one.example), 1)
 
 
-class Deadline:
-    """The time left for all measuring; asking after it is over refuses the model."""
+@dataclass(kw_only=True)
+class Measured:
+    """Everything that came of it: the paired rounds, the larger batches, more threads."""
 
-    def __init__(self, seconds: float) -> None:
-        self._limit, self._end = seconds, time.monotonic() + seconds
+    main: Heat
+    entrants: Mapping[str, Entrant]
+    memory: Mapping[str, int]
+    batches: list[Heat]
+    threads: list[Heat]
 
-    def left(self) -> float:
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise self.refusal()
-        return left
-
-    def refusal(self) -> Rejected:
-        return Rejected(
-            "benchmark_timeout",
-            f"Measuring did not finish within {self._limit:g} s: the model is too slow for this worker or the limit "
-            "(BENCHMARK_TIMEOUT) is too low.",
-            limit=self._limit,
-        )
-
-    def call(self, child: Child, function: str, **arguments: Json) -> Json:
-        """Call a function of `benchmarking` in the child, for no longer than is left."""
-        try:
-            return child.call(f"{bench.__name__}:{function}", wall=self.left(), **arguments)
-        except Rejected as refusal:
-            if refusal.code == "time_limit":
-                raise self.refusal() from refusal
-            raise
+    @property
+    def heats(self) -> list[Heat]:
+        return [self.main, *self.batches, *self.threads]
 
 
 def run(ctx: Context) -> Report:
     deadline = Deadline(float(ctx.options.get("benchmark_timeout", _TIMEOUT)))
-    forms, inputs = _forms(ctx)
-    free = any(one.batched for one in inputs)
-    batch = 1 if free else next((one.example[0] for one in inputs if one.example), 1)
-    with _opened(ctx, forms, inputs, deadline) as entrants:
-        children = {name: one.child for name, one in entrants.items()}
-        pace = {name: _calibrated(deadline, child, batch) for name, child in children.items()}
-        per_round = sum((bench.SAMPLES + 1) * max(one, bench.SHORTEST_SAMPLE) for one in pace.values())
-        wanted = int(ctx.options.get("benchmark_rounds", _ROUNDS))
-        rounds = bench.rounds_that_fit(wanted, min(wanted, _LEAST_ROUNDS), per_round, deadline.left() * _MEASURING)
-        if rounds == 0:
-            raise deadline.refusal()
-        ctx.log(f"{rounds} rounds of {len(children)} forms, about {per_round * rounds:.1f} s")
-        measured = _measure(deadline, children, pace, batch=batch, rounds=rounds, samples=bench.SAMPLES)
-        throughput = _throughput(ctx, deadline, children, _BATCHES if free else ())
-        memory = {name: child.peak_memory for name, child in children.items()}
-    fastest = {name: [one.fastest for one in found] for name, found in measured.items()}
-    control = bench.paired_ratio(fastest[_SOURCE], fastest[_CONTROL])
-    rows = []
-    for one in forms:
-        if one.name == _CONTROL:
-            continue
-        times = [taken / 1e6 for found in measured[one.name] for sample in found.samples for taken in sample]
-        ratio = bench.paired_ratio(fastest[_SOURCE], fastest[one.name])
-        p50 = bench.percentile(times, 0.5)
-        rows.append(
-            {
-                "name": one.name,
-                "role": one.role,
-                "runtime": "torch" if one.form in ("torchscript", "pt2") else "onnxruntime",
-                "p50_ms": round(p50, 5),
-                "p90_ms": round(bench.percentile(times, 0.9), 5),
-                "p99_ms": round(bench.percentile(times, 0.99), 5),
-                "iterations": len(times),
-                "throughput_per_s": {str(batch): round(batch * 1e3 / p50, 1), **throughput.get(one.name, {})},
-                "peak_memory": memory[one.name],
-                "model_memory": memory[one.name] - entrants[one.name].baseline,
-                "load_ms": round(entrants[one.name].opened.load * 1e3, 3),
-                "first_ms": round(entrants[one.name].opened.first * 1e3, 3),
-                "size": one.path.stat().st_size,
-                "speedup": ratio.facts()["value"],
-                "speedup_ci": ratio.facts()["ci"],
-                "verdict": "same" if one.name == _SOURCE else bench.verdict(ratio, control),
-            }
-        )
+    lineup = _lineup(ctx)
+    measured = _measure(ctx, lineup, deadline)
+    rows = _rows(ctx, lineup, measured)
     for row in rows:
         ctx.log(f"{row['name']}: {row['p50_ms']:.3f} ms, {row['speedup']:.2f} × source, {row['verdict']}")
-    facts = control.facts()
-    return Report(
-        facts={
-            "device": device(),
-            "protocol": {
-                "rounds": rounds,
-                "rounds_wanted": wanted,
-                "samples": bench.SAMPLES,
-                "discarded": 1,
-                "batch": batch,
-                "threads": 1,
-                "statistic": "median over rounds of the paired fastest sample, bootstrap 95 % interval",
-                "iterations": {name: bench.iterations(one) for name, one in pace.items()},
-            },
-            "rows": rows,
-            "control": {"ratio": facts["value"], "ci": facts["ci"]},
-        }
+    facts = {
+        "device": device.describe()
+        | {"threads": 1, "versions": {one: toolchain()[one] for one in ("python", "torch", "onnxruntime", "numpy")}},
+        "protocol": _protocol(ctx, measured),
+        "rows": rows,
+        "control": _control(measured.main),
+        "incumbent": lineup.incumbent and lineup.incumbent | _beside(measured.main),
+        "quality": _quality(ctx, rows),
+    }
+    document = {"samples": 1, **{key: facts[key] for key in ("device", "protocol")}}
+    document["measured"] = [heat.evidence() for heat in measured.heats]
+    content = gzip.compress(json.dumps(document, separators=(",", ":")).encode(), mtime=0)
+    digest = hashlib.sha256(content).hexdigest()
+    path = folder(ctx.scratch / "evidence") / f"benchmark-{digest[:12]}.json.gz"
+    path.write_bytes(content)
+    facts["evidence"] = {"name": path.name, "sha256": digest, "size": len(content)}
+    return Report(facts=facts, files=[Made(path=path, role="evidence", media_type="application/gzip")])
+
+
+def _lineup(ctx: Context) -> Lineup:
+    canonical = next(one for one in ctx.earlier["convert"].files if one.role == "canonical")
+    optimized = ctx.earlier["optimize"].files if "optimize" in ctx.earlier else ()
+    source = find(ctx.upload.format)
+    source.require(ctx.model, ctx.upload.declared)
+    forms = [
+        Form(name=SOURCE, role=SOURCE, form=source.name, path=ctx.model),
+        Form(name=CONTROL, role=CONTROL, form=source.name, path=ctx.model),
+        *(
+            _form(ctx, one.meta["variant"], one)
+            for one in (canonical, *optimized)
+            if one.role in ("canonical", "variant")
+        ),
+    ]
+    incumbent, facts = ctx.incumbent(), None
+    if incumbent is not None:
+        facts = {key: incumbent.meta[key] for key in ("version", "variant")} | {"sha256": incumbent.sha256}
+        if _contract(incumbent) == _contract(canonical):
+            forms.append(_form(ctx, INCUMBENT, incumbent))
+        else:
+            facts["reason"] = "It takes or gives something else."
+    return Lineup(
+        forms=forms, inputs=[Tensor.of(one) for one in ctx.earlier["convert"].facts["inputs"]], incumbent=facts
     )
 
 
-def device() -> Json:
-    """The machine and the libraries that the figures hold for."""
-    cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        cpu = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), cpu)
+def _form(ctx: Context, name: str, file: File) -> Form:
+    way = way_of(file.meta)
+    if way.get("runtime") in extras.EXTRAS:
+        extras.require(way["runtime"], file.meta["variant"])
+    role = INCUMBENT if name == INCUMBENT else file.role
+    return Form(name=name, role=role, form="onnx", path=ctx.fetch(file), way=way)
+
+
+def _contract(file: File) -> list[tuple[str, Json, Json]]:
+    """Names, types and shapes of what goes in and comes out; examples do not matter."""
+    return [
+        (one["name"], one["dtype"], one["shape"]) for side in ("inputs", "outputs") for one in file.meta.get(side, ())
+    ]
+
+
+def _measure(ctx: Context, lineup: Lineup, deadline: Deadline) -> Measured:
+    first = max(1, int(ctx.options.get("benchmark_rounds", _ROUNDS)))
+    with ExitStack() as stack:
+        began = time.monotonic()
+        entrants = _enter(ctx, stack, lineup, deadline)
+        opening = time.monotonic() - began
+        main = measuring.measure(
+            entrants,
+            deadline,
+            batch=lineup.batch,
+            looks=speeds.schedule(first),
+            seconds=deadline.left * _MEASURING,
+            clear=_clear,
+        )
+        ctx.log(f"{main.rounds} rounds of {len(entrants)} forms at batch {main.batch}, enough: {main.stopped}")
+        memory = {name: one.child.peak_memory for name, one in entrants.items()}
+        batches = list(_sweep(ctx, lineup, entrants, deadline))
+    threads = list(_threaded(ctx, lineup, deadline, opening))
+    return Measured(main=main, entrants=entrants, memory=memory, batches=batches, threads=threads)
+
+
+def _enter(
+    ctx: Context, stack: ExitStack, lineup: Lineup, deadline: Deadline, *, threads: int = 1
+) -> dict[str, Entrant]:
+    entrants = {}
+    for one in lineup.forms:
+        try:
+            entrants[one.name] = measuring.enter(
+                stack,
+                one,
+                sandbox=ctx.sandbox,
+                scratch=ctx.scratch / f"{one.name}-{threads}",
+                inputs=lineup.inputs,
+                declared=ctx.upload.declared,
+                deadline=deadline,
+                threads=threads,
+                samples=ctx.side_files.get("calibration"),
+            )
+        except Rejected as refusal:
+            if one.name != INCUMBENT or deadline.over:
+                raise
+            ctx.log(f"what is served today does not open here any more: {refusal.message}")
+            lineup.incumbent["reason"] = refusal.message
+    return entrants
+
+
+def _clear(heat: Heat) -> bool:
+    """Whether more rounds would change nothing: every form's verdict is known."""
+    references = [one for one in (SOURCE, INCUMBENT) if one in heat.turns]
+    return all(
+        heat.compare(reference, one).verdict != "inconclusive"
+        for reference in references
+        for one in heat.turns
+        if one not in (CONTROL, *references)
+    )
+
+
+def _sweep(ctx: Context, lineup: Lineup, entrants: Mapping[str, Entrant], deadline: Deadline) -> Iterable[Heat]:
+    """The larger batches, as far as the model takes them and the time reaches."""
+    for batch in _batch_sizes(ctx) if lineup.free else ():
+        try:
+            heat = measuring.measure(
+                entrants,
+                deadline,
+                batch=batch,
+                looks=_SWEEP,
+                seconds=deadline.left * _SWEEPING,
+                clear=_clear,
+                turn=_SWEEP_TURN,
+            )
+        except Rejected as refusal:
+            _tolerate(ctx, refusal, f"at batch {batch}")
+            return
+        yield heat
+
+
+def _batch_sizes(ctx: Context) -> list[int]:
+    config = ctx.upload.declared.get("config")
+    largest = config.get("max_batch") if isinstance(config, Mapping) else None
+    largest = largest if isinstance(largest, int) and largest > 0 else _LARGEST
+    return sorted({*(one for one in _BATCHES if one < largest), largest} - {1})
+
+
+def _threaded(ctx: Context, lineup: Lineup, deadline: Deadline, opening: float) -> Iterable[Heat]:
+    """All that the CPU quota gives, for those who serve with more than one thread; only where there is time to open all again."""
+    threads = device.cores()
+    if threads == 1 or deadline.left < 2 * opening:
+        return
+    with ExitStack() as stack:
+        try:
+            entrants = _enter(ctx, stack, lineup, deadline, threads=threads)
+            yield measuring.measure(
+                entrants,
+                deadline,
+                batch=lineup.batch,
+                looks=_SWEEP,
+                seconds=deadline.left * _SWEEPING,
+                clear=_clear,
+                turn=_SWEEP_TURN,
+                threads=threads,
+            )
+        except Rejected as refusal:
+            _tolerate(ctx, refusal, f"with {threads} threads")
+
+
+def _tolerate(ctx: Context, refusal: Rejected, where: str) -> None:
+    """What only goes beyond the main measurement is left out where it fails, unless a child spoke out of form."""
+    if refusal.code == "answer_invalid":
+        raise refusal
+    ctx.log(f"not measured {where}: {refusal.message}")
+
+
+def _rows(ctx: Context, lineup: Lineup, measured: Measured) -> list[dict[str, Json]]:
+    main, rows = measured.main, []
+    for one in lineup.forms:
+        if one.role in (CONTROL, INCUMBENT):
+            continue
+        entrant = measured.entrants[one.name]
+        p50, p90, p99 = speeds.percentiles(main.times(one.name), _SHARES)
+        row = {
+            "name": one.name,
+            "role": one.role,
+            "runtime": one.way.get("runtime") or find(one.form).runtime or one.form,
+            **{
+                key: value
+                for name, interval in (("p50_ms", p50), ("p90_ms", p90), ("p99_ms", p99))
+                for key, value in ((name, round(interval.value, 5)), (f"{name}_ci", interval.facts(5)["ci"]))
+            },
+            "cpu_ms": round(speeds.percentile([turn.cpu_seconds * 1e3 for turn in main.turns[one.name]], 0.5), 5),
+            "iterations": sum(turn.iterations for turn in main.turns[one.name]),
+            "throughput_per_s": {str(heat.batch): _throughput(heat, one.name)[0] for heat in (main, *measured.batches)},
+            "peak_memory": measured.memory[one.name],
+            "model_memory": measured.memory[one.name] - entrant.baseline,
+            "load_ms": round(entrant.opened.load * 1e3, 3),
+            "first_ms": round(entrant.opened.first * 1e3, 3),
+            "size": one.path.stat().st_size,
+            **_verdict(main, SOURCE, one.name),
+            "batches": {str(heat.batch): _short(heat, one.name) for heat in (main, *measured.batches)},
+            "threads": {str(heat.threads): _short(heat, one.name) for heat in (main, *measured.threads)},
+        }
+        if INCUMBENT in main.turns:
+            row["against_incumbent"] = _verdict(main, INCUMBENT, one.name)
+        rows.append(row)
+    source = rows[0]
+    for row in rows[1:]:
+        verification = _verification(ctx, row["name"])
+        row["quality"] = quality.score(verification=verification, row=row, source=source, warnings=_warnings(ctx))
+    return rows
+
+
+def _verdict(heat: Heat, reference: str, name: str) -> dict[str, Json]:
+    facts = heat.compare(reference, name).facts()
+    return facts | {"verdict": "same"} if name == reference else facts
+
+
+def _short(heat: Heat, name: str) -> dict[str, Json]:
+    """What is told of a form at another batch size or with more threads."""
+    (p50,) = speeds.percentiles(heat.times(name), (0.5,))
+    throughput, bounds = _throughput(heat, name)
     return {
-        "kind": "cpu",
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
-        "threads": 1,
-        "system": f"{platform.system()} {platform.release()}",
-        "versions": {name: toolchain()[name] for name in ("python", "torch", "onnxruntime", "numpy")},
+        "p50_ms": round(p50.value, 5),
+        "p50_ms_ci": p50.facts(5)["ci"],
+        "throughput_per_s": throughput,
+        "throughput_per_s_ci": bounds,
+        "rounds": heat.rounds,
+        **_verdict(heat, SOURCE, name),
     }
 
 
-def _forms(ctx: Context) -> tuple[list[Form], list[Tensor]]:
-    canonical = next(one for one in ctx.earlier["convert"].files if one.role == "canonical")
-    optimized = ctx.earlier["optimize"].files if "optimize" in ctx.earlier else ()
-    files = [canonical, *(one for one in optimized if one.role == "variant")]
-    source = find(ctx.upload.format).name
-    forms = [
-        Form(name=_SOURCE, role=_SOURCE, form=source, path=ctx.model),
-        Form(name=_CONTROL, role=_CONTROL, form=source, path=ctx.model),
-        *(Form(name=one.meta["variant"], role=one.role, form="onnx", path=ctx.fetch(one)) for one in files),
-    ]
-    return forms, [Tensor.of(one) for one in ctx.earlier["convert"].facts["inputs"]]
+def _throughput(heat: Heat, name: str) -> tuple[float, list[float]]:
+    """Samples per second one after the other, and its bounds."""
+    (p50,) = speeds.percentiles(heat.times(name), (0.5,))
+    most, value, least = (round(heat.batch * 1e3 / one, 1) for one in (p50.low, p50.value, p50.high))
+    return value, [least, most]
 
 
-@contextlib.contextmanager
-def _opened(
-    ctx: Context, forms: Sequence[Form], inputs: Sequence[Tensor], deadline: Deadline
-) -> Iterator[dict[str, Entrant]]:
-    described, declared = [one.model_dump() for one in inputs], dict(ctx.upload.declared)
-    with contextlib.ExitStack() as stack:
-        entrants: dict[str, Entrant] = {}
-        for one in forms:
-            scratch = folder(ctx.scratch / f"benchmark-{one.name}")
-            child = stack.enter_context(ctx.sandbox.open(read=[one.path], scratch=scratch))
-            baseline = child.peak_memory
-            answer = deadline.call(
-                child, "open_model", form=one.form, model=str(one.path), inputs=described, declared=declared
-            )
-            entrants[one.name] = Entrant(child=child, opened=Opened.of(answer), baseline=baseline)
-        yield entrants
+def _protocol(ctx: Context, measured: Measured) -> Json:
+    main = measured.main
+    return {
+        "rounds": main.rounds,
+        "rounds_wanted": int(ctx.options.get("benchmark_rounds", _ROUNDS)),
+        "looks": main.looks,
+        "stopped": main.stopped,
+        "samples": main.samples,
+        "discarded": main.discarded,
+        "batch": main.batch,
+        "threads": 1,
+        "inputs": "calibration" if measured.entrants[SOURCE].opened.sampled else "drawn",
+        "statistic": "median over rounds of the paired fastest sample, sign-test interval, 95 % over all looks",
+        "iterations": dict(main.repeats),
+    }
 
 
-def _calibrated(deadline: Deadline, child: Child, batch: int) -> float:
-    return Calibrated.of(deadline.call(child, "calibrate", batch=batch)).seconds
+def _control(heat: Heat) -> Json:
+    clock = heat.clock(SOURCE)
+    facts = heat.control(clock).facts()
+    return {"ratio": facts["value"], "ci": facts["ci"], "clock": clock}
 
 
-def _measure(
-    deadline: Deadline,
-    children: Mapping[str, Child],
-    pace: Mapping[str, float],
-    *,
-    batch: int,
-    rounds: int,
-    samples: int,
-) -> dict[str, list[bench.Sample]]:
-    def turn(child: Child, repeat: int) -> bench.Sample:
-        return bench.Sample.of(deadline.call(child, "sample", batch=batch, repeat=repeat, samples=samples))
-
-    turns = {name: partial(turn, child, bench.iterations(pace[name])) for name, child in children.items()}
-    return bench.interleave(turns, rounds)
+def _beside(heat: Heat) -> dict[str, Json]:
+    """How what is served today does beside the new source."""
+    return _short(heat, INCUMBENT) if INCUMBENT in heat.turns else {}
 
 
-def _throughput(
-    ctx: Context, deadline: Deadline, children: Mapping[str, Child], batches: Sequence[int]
-) -> dict[str, dict[str, float]]:
-    """Samples per second at larger batches, by form and batch; a batch that would not fit into the time is left out."""
-    found: dict[str, dict[str, float]] = {name: {} for name in children}
-    contenders = {name: child for name, child in children.items() if name != _CONTROL}
-    for batch in batches:
-        try:
-            pace = {name: _calibrated(deadline, child, batch) for name, child in contenders.items()}
-        except Rejected as refusal:
-            if refusal.code != "forward_failed":
-                raise
-            ctx.log(f"no throughput at batch {batch}: {refusal.message}")
-            break
-        per_round = sum(2 * max(one, bench.SHORTEST_SAMPLE) for one in pace.values())
-        if not bench.rounds_that_fit(_THROUGHPUT_ROUNDS, _THROUGHPUT_ROUNDS, per_round, deadline.left() / 2):
-            ctx.log(f"no throughput at batch {batch}: there is no time left for it")
-            break
-        measured = _measure(deadline, contenders, pace, batch=batch, rounds=_THROUGHPUT_ROUNDS, samples=1)
-        for name, samples in measured.items():
-            typical = bench.percentile([one.fastest for one in samples], 0.5)
-            found[name][str(batch)] = round(batch / typical, 1)
-    return found
+def _quality(ctx: Context, rows: Sequence[Mapping[str, Json]]) -> Json:
+    """The score of the form that would be served."""
+    variants = [one for passage in ctx.earlier.values() for one in passage.facts.get("variants", ())]
+    name = selection.best([row["name"] for row in rows if row["role"] != SOURCE], variants, rows)
+    return next(({"of": name, **row["quality"]} for row in rows if row["name"] == name), None)
+
+
+def _verification(ctx: Context, name: str) -> Json:
+    optimized = ctx.earlier["optimize"].facts["variants"] if "optimize" in ctx.earlier else ()
+    made = next((one for one in optimized if one["name"] == name), None)
+    return ctx.earlier["convert"].facts["verification"] if made is None else made["verification"]
+
+
+def _warnings(ctx: Context) -> list[str]:
+    return [one for passage in ctx.earlier.values() for one in passage.facts.get("warnings", ())]
 
 
 STAGE = Stage(
-    name="benchmark", run=run, queue="bench", after=("convert", "optimize"), time_limit=900, servable_only=True
+    name="benchmark",
+    run=run,
+    queue="bench",
+    after=("convert", "optimize"),
+    time_limit=900,
+    servable_only=True,
+    opens_source=True,
 )

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from pipeline.errors import Rejected
-from pipeline.examination import Examination, folder, inspected, made
+from pipeline.examination import Examination, digest, folder, inspected, largest_batch, made
+from pipeline.foreign import out_of_memory
 from pipeline.formats import Format, find
-from pipeline.optimizing import toolchain
+from pipeline.run import Purpose
 from pipeline.signature import Answer, Tensor, Text
 from pipeline.stage import Context, Json, Made, Report, Stage
+from pipeline.toolchain import toolchain
 from pipeline.verification import errors
 
 CANONICAL = "onnx-fp32"
 _MUCH_BETTER = 10
+_SMALL = 2
+_SHAPING = ("input_shape", "classes", "config", "framework", "model_type")
+"""What of the declared can shape the converted file or its verification; descriptions and tags cannot."""
 
 
 class Written(Answer):
@@ -26,11 +34,12 @@ class Written(Answer):
     size: int
     inputs: list[Text]
     outputs: list[Text]
+    indices: dict[Text, Annotated[int, Field(ge=1)]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """One way tried: the file and its answers where it wrote one, the verification where it ran, else why not."""
+    """One way tried: the file where it wrote one, its answers and the verification where it ran, else why not."""
 
     exporter: str
     model: Path | None = None
@@ -38,6 +47,9 @@ class Export:
     written: Written | None = None
     verification: Json = None
     reason: str | None = None
+
+    def refused(self, refusal: Rejected) -> Export:
+        return replace(self, reason=f"{refusal.code}: {refusal.message}")
 
     @property
     def ok(self) -> bool:
@@ -54,16 +66,18 @@ class Export:
 
 def run(ctx: Context) -> Report:
     form, found = find(ctx.upload.format), inspected(ctx.earlier["validate"])
-    inputs, outputs = found.inputs, found.outputs
-    examination, tried = _try_all(ctx, form, "free", inputs=inputs, outputs=outputs, exporters=found.exporters)
+    form.require(ctx.model, ctx.upload.declared)
+    outcome = _try_all(ctx, form, "free", inputs=found.inputs, outputs=found.outputs, exporters=found.exporters)
+    tried = outcome.tried
     warnings: list[str] = []
-    if not any(one.ok for one in tried) and any(one.batched for one in inputs):
-        inputs, outputs = [_pinned(one) for one in inputs], [_pinned(one) for one in outputs]
-        warnings = [f"No exporter keeps the batch size free: it is fixed at {inputs[0].example[0]}."]
-        examination, again = _try_all(ctx, form, "fixed", inputs=inputs, outputs=outputs, exporters=found.exporters)
-        tried += again
+    if not any(one.ok for one in tried) and any(one.batched for one in found.inputs):
+        pinned = [[_pinned(one) for one in side] for side in (found.inputs, found.outputs)]
+        warnings = [f"No exporter keeps the batch size free: it is fixed at {pinned[0][0].example[0]}."]
+        outcome = _try_all(ctx, form, "fixed", inputs=pinned[0], outputs=pinned[1], exporters=found.exporters)
+        tried = [*tried, *outcome.tried]
+    inputs, outputs = outcome.inputs, outcome.outputs
     best = _best(tried)
-    if best is None or best.model is None or best.answers is None or best.written is None:
+    if best is None or best.model is None or best.answers is None or best.written is None or not outcome.examination:
         raise _refusal(tried)
     ctx.log(f"keeping the {best.exporter} export")
     meta = {
@@ -79,8 +93,8 @@ def run(ctx: Context) -> Report:
         ],
     }
     golden = [
-        Made(path=path, role="sample", meta={"of": CANONICAL, "holds": holds})
-        for path, holds in zip(examination.golden(best.answers), ("inputs", "outputs"), strict=False)
+        Made(path=path, role="sample", meta={"of": CANONICAL, **said})
+        for path, said in outcome.examination.golden(best.answers)
     ]
     return Report(
         facts={
@@ -98,6 +112,16 @@ def run(ctx: Context) -> Report:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of all exporters for one signature; `inputs` with what the graphs say of their range."""
+
+    inputs: Sequence[Tensor]
+    outputs: Sequence[Tensor]
+    tried: Sequence[Export]
+    examination: Examination | None = None
+
+
 def _try_all(
     ctx: Context,
     form: Format,
@@ -106,39 +130,27 @@ def _try_all(
     inputs: Sequence[Tensor],
     outputs: Sequence[Tensor],
     exporters: Sequence[str],
-) -> tuple[Examination, list[Export]]:
-    examination = Examination(ctx, name, inputs)
-    reference = examination.answers("source", form.name, ctx.model)
-    tried: list[Export] = []
-    for exporter in exporters:
-        work = folder(ctx.scratch / f"{name}-{exporter}")
-        export = _export(
-            ctx,
-            form,
-            exporter,
-            work=work,
-            examination=examination,
-            reference=reference,
-            inputs=inputs,
-            outputs=outputs,
-        )
-        ctx.log(f"{exporter}: {'verified' if export.ok else export.facts()['reason']}")
-        tried.append(export)
-    return examination, tried
+) -> Outcome:
+    """Write first and ask later: what an input may hold is best read off the graphs."""
+    written = [
+        _export(ctx, form, one, folder(ctx.scratch / f"{name}-{one}"), inputs=inputs, outputs=outputs)
+        for one in exporters
+    ]
+    inputs = [_ranged(one, written) for one in inputs]
+    if not any(one.written for one in written):
+        return Outcome(inputs=inputs, outputs=outputs, tried=written)
+    examination, reference = _examine(ctx, form, name, inputs)
+    tried = [_verify(examination, reference, one) for one in written]
+    for one in tried:
+        ctx.log(f"{one.exporter}: {'verified' if one.ok else one.facts()['reason']}")
+    return Outcome(inputs=inputs, outputs=outputs, tried=tried, examination=examination)
 
 
 def _export(
-    ctx: Context,
-    form: Format,
-    exporter: str,
-    *,
-    work: Path,
-    examination: Examination,
-    reference: Path,
-    inputs: Sequence[Tensor],
-    outputs: Sequence[Tensor],
+    ctx: Context, form: Format, exporter: str, work: Path, *, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
 ) -> Export:
     exported, model = folder(work / "exported") / "exported.onnx", folder(work / "canonical") / f"{CANONICAL}.onnx"
+    export = Export(exporter=exporter)
     try:
         with ctx.sandbox.open(read=[ctx.model], scratch=exported.parent) as child:
             child.call(
@@ -152,12 +164,40 @@ def _export(
             )
         with ctx.sandbox.open(read=[made(exported)], scratch=model.parent) as child:
             answer = child.call("pipeline.canonical:finish", source=str(exported), destination=str(model))
-        written = Written.of(answer)
-        answers = examination.answers(exporter, "onnx", made(model))
-        verification = examination.compare(reference, answers, "fp32")
+        return replace(export, model=made(model), written=Written.of(answer))
     except Rejected as refusal:
-        return Export(exporter=exporter, reason=f"{refusal.code}: {refusal.message}")
-    return Export(exporter=exporter, model=model, answers=answers, written=written, verification=verification)
+        return export.refused(refusal)
+
+
+def _examine(ctx: Context, form: Format, name: str, inputs: Sequence[Tensor]) -> tuple[Examination, Path]:
+    """The examination and the source's own answers, at the largest batch for which it has memory and time."""
+    largest = largest_batch(ctx) if any(one.batched for one in inputs) else 1
+    while True:
+        examination = Examination(ctx, f"{name}-{largest}", inputs, largest=largest)
+        try:
+            return examination, examination.answers("source", form.name, ctx.model)
+        except Rejected as refusal:
+            short = refusal.code in ("memory_limit", "time_limit") or out_of_memory(refusal)
+            if not short or largest <= _SMALL:
+                raise
+            ctx.log(f"asking at smaller batches than {largest}: {refusal.message}")
+            largest = max(_SMALL, largest // 4)
+
+
+def _verify(examination: Examination, reference: Path, export: Export) -> Export:
+    if export.model is None:
+        return export
+    try:
+        answers = examination.answers(export.exporter, "onnx", export.model)
+        return replace(export, answers=answers, verification=examination.compare(reference, answers, "fp32"))
+    except Rejected as refusal:
+        return export.refused(refusal)
+
+
+def _ranged(tensor: Tensor, exports: Sequence[Export]) -> Tensor:
+    """The input with the smallest range that a graph reads it in."""
+    found = [one.written.indices[tensor.name] for one in exports if one.written and tensor.name in one.written.indices]
+    return tensor.model_copy(update={"below": min(found)}) if found else tensor
 
 
 def _best(tried: Sequence[Export]) -> Export | None:
@@ -189,4 +229,26 @@ def _pinned(tensor: Tensor) -> Tensor:
     return tensor.model_copy(update={"shape": [tensor.example[0] if tensor.example else 1, *tensor.shape[1:]]})
 
 
-STAGE = Stage(name="convert", run=run, queue="convert", after=("scan", "validate"), time_limit=1800, servable_only=True)
+def depends(ctx: Context) -> Json:
+    """The file, what validation found in it (not how long it took), what was declared of it, the calibration, the tools."""
+    return {
+        "sha256": ctx.upload.sha256,
+        "format": ctx.upload.format,
+        "found": inspected(ctx.earlier["validate"]).model_dump(exclude={"forward"}),
+        "declared": {name: value for name, value in ctx.upload.declared.items() if name in _SHAPING},
+        "calibration": digest(ctx.side_files.get("calibration")),
+        "toolchain": dict(toolchain()),
+    }
+
+
+STAGE = Stage(
+    name="convert",
+    run=run,
+    depends=depends,
+    queue="convert",
+    after=("scan", "validate"),
+    time_limit=1800,
+    servable_only=True,
+    opens_source=True,
+    purposes=(Purpose.INTAKE, Purpose.REBUILD),
+)

@@ -1,6 +1,7 @@
 """Let a version into the registry: gates over the evidence, digests checked, a manifest, and only then visible.
 
-The last step of every plan. What it copies stays invisible until the transaction that ends the run names it.
+The last step of every plan that publishes. What it copies stays invisible until the transaction that ends the run names
+it. A variant that comes later passes the same gates and has a manifest of its own.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pipeline import selection
 from pipeline.errors import Rejected
 from pipeline.reading import read
 from pipeline.stage import Context, File, Json, Passage, Report, Stage, servable
 
-PUBLISHED_ROLES = ("canonical", "variant", "sample")
+PUBLISHED_ROLES = ("canonical", "variant", "sample", "evidence")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,19 +38,17 @@ def _verified(earlier: Mapping[str, Passage]) -> str | None:
     verification = earlier["convert"].facts.get("verification") or {}
     if verification.get("verified") is not True:
         return f"the conversion is not verified: {verification.get('reason')}"
-    optimized = earlier["optimize"].facts.get("variants", ()) if "optimize" in earlier else ()
-    verified = {
-        variant["name"] for variant in optimized if variant.get("verified") is True and not variant.get("withheld")
-    }
+    made = [variant for passage in earlier.values() for variant in passage.facts.get("variants", ())]
+    verified = {variant["name"] for variant in made if variant.get("verified") is True and not variant.get("withheld")}
     doubtful = [variant_name(file) for file in _servable_files(earlier) if file.role == "variant"]
     doubtful = [name for name in doubtful if name not in verified]
     return f"no verification of {', '.join(doubtful)}" if doubtful else None
 
 
 def _benchmarked(earlier: Mapping[str, Passage]) -> str | None:
-    if "benchmark" not in earlier:
+    measured = {row["name"] for passage in earlier.values() for row in passage.facts.get("rows", ())}
+    if not measured:
         return "no benchmark was made"
-    measured = {row["name"] for row in earlier["benchmark"].facts.get("rows", ())}
     unmeasured = [name for name in (variant_name(file) for file in _servable_files(earlier)) if name not in measured]
     return f"no measurement of {', '.join(unmeasured)}" if unmeasured else None
 
@@ -61,7 +61,11 @@ GATES = (
 
 
 def run(ctx: Context) -> Report:
-    """Raises `Rejected`: `gate_failed` with the list of what is missing, `converted_unclean` for what our converter wrote."""
+    """Raises `Rejected`: `gate_failed` with the list of what is missing, `converted_unclean` for what our converter wrote.
+
+    Where a version that is published already was to get more variants: `nothing_added`, `variant_exists`.
+    """
+    added = _added(ctx)
     gates = [_judge(gate, ctx.earlier) for gate in GATES if servable(ctx.earlier) or not gate.servable_only]
     gates.append(_reviewers_agree(ctx))
     _pass(ctx, "gate_failed", gates)
@@ -69,17 +73,35 @@ def run(ctx: Context) -> Report:
     _pass(ctx, "converted_unclean", gates, known=len(gates) - 1)
 
     published = [_entry(file, ctx.publisher.publish(file)) for file in _publishable(ctx.earlier)]
-    manifest = ctx.publisher.write("manifest.json", _manifest(ctx, gates, published), "application/json")
+    chosen = _best(ctx.earlier, published)
+    name = f"manifest+{'+'.join(added)}.json" if added else "manifest.json"
+    manifest = ctx.publisher.write(name, _manifest(ctx, gates, published, chosen), "application/json")
     published.append(_entry(manifest, manifest.key))
     ctx.log(f"published {len(published)} files, manifest sha256 {manifest.sha256}")
     return Report(
         facts={
             "published": published,
             "servable": servable(ctx.earlier),
+            "best": chosen,
             "manifest": {"sha256": manifest.sha256},
             "gates": gates,
         }
     )
+
+
+def _added(ctx: Context) -> list[str]:
+    """The names of what comes to a published version; none where the version is being let in."""
+    if all(passage.own for passage in ctx.earlier.values()):
+        return []
+    added = sorted(variant_name(file) for file in _servable_files(ctx.earlier))
+    if not added:
+        made = [each for passage in ctx.earlier.values() if passage.own for each in passage.facts.get("variants", ())]
+        why = "; ".join(f"{each['name']}: {each['reason']}" for each in made)
+        raise Rejected("nothing_added", f"None of the variants may be published. {why}".rstrip())
+    there = sorted({each["name"] for each in ctx.options["recorded"]}.intersection(added))
+    if there:
+        raise Rejected("variant_exists", f"The version has {', '.join(there)} already; artifacts never change.")
+    return added
 
 
 def _pass(ctx: Context, code: str, gates: list[dict[str, Json]], *, known: int = 0) -> None:
@@ -143,7 +165,8 @@ def _judge(gate: Gate, earlier: Mapping[str, Passage]) -> dict[str, Json]:
 
 
 def _publishable(earlier: Mapping[str, Passage]) -> list[File]:
-    return [file for passage in earlier.values() for file in passage.files if file.role in PUBLISHED_ROLES]
+    made = (file for passage in earlier.values() if passage.own for file in passage.files)
+    return [file for file in made if file.role in PUBLISHED_ROLES]
 
 
 def _servable_files(earlier: Mapping[str, Passage]) -> list[File]:
@@ -162,7 +185,19 @@ def _entry(file: File, key: str) -> dict[str, Json]:
     }
 
 
-def _manifest(ctx: Context, gates: list[dict[str, Json]], published: list[dict[str, Json]]) -> bytes:
+def _best(earlier: Mapping[str, Passage], published: list[dict[str, Json]]) -> dict[str, str]:
+    """The form to serve by kind of device, for those that something was measured on."""
+    names = [entry["name"] for entry in published if entry["role"] in ("canonical", "variant")]
+    variants = [each for passage in earlier.values() for each in passage.facts.get("variants", ())]
+    rows = [each for passage in earlier.values() for each in passage.facts.get("rows", ())]
+    devices = dict.fromkeys(each.get("device", selection.CPU) for each in rows)
+    chosen = {device: selection.best(names, variants, rows, device=device) for device in devices}
+    return {device: name for device, name in chosen.items() if name is not None}
+
+
+def _manifest(
+    ctx: Context, gates: list[dict[str, Json]], published: list[dict[str, Json]], chosen: dict[str, str]
+) -> bytes:
     """What was let in and why, as canonical JSON: same evidence, same bytes."""
     document = {
         "manifest": 1,
@@ -175,6 +210,7 @@ def _manifest(ctx: Context, gates: list[dict[str, Json]], published: list[dict[s
             "format": ctx.upload.format,
         },
         "artifacts": [{key: entry[key] for key in ("name", "role", "sha256", "size", "meta")} for entry in published],
+        "best": chosen,
         "gates": gates,
         "evidence": {stage: dict(passage.facts) for stage, passage in ctx.earlier.items()},
     }
@@ -185,6 +221,6 @@ STAGE = Stage(
     name="promote",
     run=run,
     queue="default",
-    after=("scan", "validate", "convert", "optimize", "benchmark"),
+    after=("scan", "validate", "convert", "optimize", "tensorrt", "benchmark"),
     max_attempts=5,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from pipeline.errors import IllegalTransition, Stale
 from pipeline.run import (
     BACKOFF_CAP,
+    NO_WORKER,
     UNKNOWN,
     Broke,
     Cancel,
@@ -24,6 +26,7 @@ from pipeline.run import (
     Retry,
     Ring,
     Run,
+    Skip,
     Status,
     Step,
     StepStatus,
@@ -34,12 +37,14 @@ from pipeline.run import (
 RUN = UUID(int=1)
 
 
-def a_plan(*stages: str, max_attempts: int = 3) -> tuple[Step, ...]:
-    return tuple(Step(stage=s, queue="cpu", max_attempts=max_attempts, time_limit=60) for s in stages)
+def a_plan(*stages: str, max_attempts: int = 3, optional: Collection[str] = ()) -> tuple[Step, ...]:
+    return tuple(
+        Step(stage=s, queue="cpu", max_attempts=max_attempts, time_limit=60, optional=s in optional) for s in stages
+    )
 
 
-def begun(*stages: str, max_attempts: int = 3) -> Run:
-    run, _ = submit(RUN, a_plan(*stages, max_attempts=max_attempts))
+def begun(*stages: str, max_attempts: int = 3, optional: Collection[str] = ()) -> Run:
+    run, _ = submit(RUN, a_plan(*stages, max_attempts=max_attempts, optional=optional))
     return run
 
 
@@ -185,14 +190,60 @@ def test_only_a_refusal_of_the_unknown_can_be_resumed() -> None:
             advance(over, Resume())
 
 
+def test_a_run_goes_on_without_an_optional_step_that_nobody_takes() -> None:
+    run = begun("convert", "tensorrt", "promote", optional=("tensorrt",))
+    run, _ = advance(run, Claimed(**of(run)))
+    run, _ = advance(run, Passed(**of(run)))
+    waiting = of(run)
+    run, effects = advance(run, Skip(**waiting, detail="no gpu worker came"))
+    assert effects == (Ring(stage="promote", queue="cpu", attempt=1),)
+    assert (run.status, run.code, run.detail) == (Status.QUEUED, NO_WORKER, "no gpu worker came")
+    assert [step.status for step in run.plan] == [StepStatus.PASSED, StepStatus.SKIPPED, StepStatus.QUEUED]
+    for late in (Claimed(**waiting), Passed(**waiting), Skip(**waiting)):
+        with pytest.raises(Stale):
+            advance(run, late)
+    run, _ = advance(run, Claimed(**of(run)))
+    run, effects = advance(run, Passed(**of(run)))
+    assert (run.status, effects) == (Status.SUCCEEDED, (Publish(), Cleanup()))
+
+
+def test_only_an_optional_step_that_is_queued_and_not_the_last_is_skipped() -> None:
+    for run in (begun("scan", "promote"), begun("promote", optional=("promote",))):
+        with pytest.raises(IllegalTransition):
+            advance(run, Skip(**of(run)))
+    run, _ = advance(claimed := begun("a", "b", optional=("a",)), Claimed(**of(claimed)))
+    with pytest.raises(IllegalTransition):
+        advance(run, Skip(**of(run)))
+    over, _ = advance(run, Cancel())
+    with pytest.raises(IllegalTransition):
+        advance(over, Skip(**of(over)))
+
+
+def test_an_optional_step_that_breaks_for_good_does_not_take_the_run_with_it() -> None:
+    run = begun("tensorrt", "promote", max_attempts=2, optional=("tensorrt", "promote"))
+    for _ in range(2):
+        run, _ = advance(run, Claimed(**of(run)))
+        run, (ring,) = advance(run, Broke(**of(run), code="device_memory"))
+    assert ring == Ring(stage="promote", queue="cpu", attempt=1)
+    assert [step.status for step in run.plan] == [StepStatus.BROKE, StepStatus.QUEUED]
+    for _ in range(2):
+        run, _ = advance(run, Claimed(**of(run)))
+        run, _ = advance(run, Broke(**of(run), code="unavailable"))
+    assert run.status is Status.FAILED, "the last step is never optional"
+
+
 class AnyRun(RuleBasedStateMachine):
     """Any signals in any order, zombies included."""
 
     run: Run
 
-    @initialize(length=st.integers(1, 4), attempts=st.integers(1, 3))
-    def begin(self, length: int, attempts: int) -> None:
-        self.run = begun(*(f"s{i}" for i in range(length)), max_attempts=attempts)
+    @initialize(
+        length=st.integers(1, 4),
+        attempts=st.integers(1, 3),
+        optional=st.sets(st.sampled_from(["s0", "s1", "s2", "s3"])),
+    )
+    def begin(self, length: int, attempts: int, optional: set[str]) -> None:
+        self.run = begun(*(f"s{i}" for i in range(length)), max_attempts=attempts, optional=optional)
         self.claims: set[tuple[str, int]] = set()
         self.published = 0
         self.rung: set[tuple[str, int]] = {("s0", 1)}
@@ -247,6 +298,18 @@ class AnyRun(RuleBasedStateMachine):
     def the_owner_breaks(self) -> None:
         self.send(Broke(stage=self.run.step.stage, attempt=self.run.attempt, code="x"))
 
+    @rule(stage=stage, attempt=attempt)
+    def somebody_gives_up(self, stage: str, attempt: int) -> None:
+        self.send(Skip(stage=stage, attempt=attempt))
+
+    @rule()
+    def the_sweeper_gives_up(self) -> None:
+        before = self.run
+        self.send(Skip(stage=before.step.stage, attempt=before.attempt))
+        if self.run is not before:
+            assert before.step.optional
+            assert before.status is Status.QUEUED, "what somebody works on is not taken away"
+
     @rule()
     def cancel(self) -> None:
         self.send(Cancel())
@@ -263,7 +326,9 @@ class AnyRun(RuleBasedStateMachine):
         run = self.run
         assert self.published == (run.status is Status.SUCCEEDED), "published exactly when succeeded"
         statuses = [step.status for step in run.plan]
-        assert all(status is StepStatus.PASSED for status in statuses[: run.position])
+        for step in run.plan[: run.position]:
+            left_out = step.optional and step.status in (StepStatus.SKIPPED, StepStatus.BROKE)
+            assert step.status is StepStatus.PASSED or left_out
         match run.status:
             case Status.QUEUED:
                 assert statuses[run.position] is StepStatus.QUEUED

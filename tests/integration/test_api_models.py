@@ -12,10 +12,8 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from api.versions import best
 from pipeline import engine, store
 from pipeline.run import Refused
-from registry.store import Artifact
 from shared.db import Begin
 from shared.settings import Settings
 from shared.storage import Storage
@@ -54,12 +52,14 @@ PUBLISHED = [
     entry(MANIFEST, "manifest", f"sha256/bb/{SHA}/manifest.json"),
 ]
 OPTIMIZED = {"variants": [{"name": FAST, "verified": True, "withheld": False}]}
+TERM = {"term": "agreement", "points": 40.0, "of": 40, "because": "0 of 310 decisions differ"}
 MEASURED = {
+    "quality": {"of": FAST, "score": 100.0, "terms": [TERM]},
     "rows": [
         {"name": "source", "role": "source", "speedup": 9.0},
         {"name": CANONICAL, "role": "canonical", "speedup": 1.4},
         {"name": FAST, "role": "variant", "speedup": 2.1},
-    ]
+    ],
 }
 
 
@@ -226,29 +226,14 @@ def test_the_default_download_is_the_fastest_verified_variant(
     assert [one["name"] for one in listed] == ["source", CANONICAL, MANIFEST, FAST]
 
 
-def artifact(name: str, role: str) -> Artifact:
-    return Artifact(name=name, role=role, key="k", sha256=SHA, size=1, media_type="x", meta={})
-
-
-@pytest.mark.parametrize(
-    ("optimize", "benchmark", "chosen"),
-    [
-        (OPTIMIZED, MEASURED, FAST),
-        ({"variants": [{"name": FAST, "verified": False}]}, MEASURED, CANONICAL),
-        ({"variants": [{"name": FAST, "verified": True, "withheld": True}]}, MEASURED, CANONICAL),
-        (OPTIMIZED, {"rows": [{"name": CANONICAL, "speedup": 3.0}, {"name": FAST, "speedup": 2.1}]}, CANONICAL),
-        (OPTIMIZED, {"rows": [{"name": FAST, "speedup": None}]}, CANONICAL),
-        (OPTIMIZED, {}, CANONICAL),
-    ],
-)
-def test_the_best_is_chosen_by_evidence(optimize: dict[str, Any], benchmark: dict[str, Any], chosen: str) -> None:
-    reports = {"optimize": {"facts": optimize}, "benchmark": {"facts": benchmark}}
-    published = [artifact(FAST, "variant"), artifact(CANONICAL, "canonical"), artifact(MANIFEST, "manifest")]
-    assert best(published, reports) == chosen
-
-
-def test_without_a_servable_artifact_the_source_is_all_there_is() -> None:
-    assert best([artifact(MANIFEST, "manifest")], {}) == "source"
+def test_a_published_version_shows_its_quality_and_what_that_is_made_of(
+    ada: httpx2.Client, submit: Submit, begin: Begin
+) -> None:
+    run_id = submit(*STAGES, model="digits")
+    path = "/api/v1/models/digits/versions/latest"
+    assert ada.get(path).json()["quality"] is None
+    promote(begin, run_id)
+    assert ada.get(path).json()["quality"] == {"of": FAST, "score": 100.0, "terms": [TERM]}
 
 
 def test_a_public_model_is_open_to_all_but_its_runs_are_not(

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +255,17 @@ def test_the_child_is_nobody_and_owns_nothing(child: SandboxChild, place: Path) 
     assert sorted(child.call(payload("environment_of_c"))) == [f"HOME={scratch}", f"TMPDIR={scratch}"]
     if os.geteuid() == 0:
         assert (found["uid"], found["groups"]) == (65534, [])
+
+
+def test_a_child_with_a_gpu_knows_which_and_is_locked_down_like_any_other(layered: Zygote, place: Path) -> None:
+    """Without a GPU here: what CUDA would find is not shown, only that nothing else opens."""
+    with layered.open(read=[], scratch=place / "scratch", limits=replace(SMALL, gpu="GPU-1")) as child:
+        found = child.call(payload("identity"))
+        assert found["environment"]["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+        assert (found["capabilities"], found["no_new_privs"], found["seccomp"]) == ([0, 0, 0, 0], 1, 2)
+        assert child.call(payload("read_file"), path=str(place / "secret")) in {"EACCES", "ENOENT"}
+        assert child.call(payload("write_file"), path="/sys/kernel/mm/ksm/run") in {"EACCES", "ENOENT", "EROFS"}
+        assert child.call(payload("map_memory"), shared=False) > SMALL.memory, "CUDA reserves addresses, not memory"
 
 
 def test_secrets_and_descriptors_of_the_owner_are_not_inherited(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

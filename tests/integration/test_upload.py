@@ -108,7 +108,9 @@ def test_a_whole_form_becomes_a_version_a_run_and_stored_bytes(
     assert answer.headers["retry-after"] == "1"
     assert answer.headers["ratelimit"].startswith('"hour";r=999;')
     run = ada.client.get(answer.headers["location"]).json()
-    assert [step["stage"] for step in run["steps"]] == [stage.name for stage in parts.stages]
+    assert [step["stage"] for step in run["steps"]] == [
+        *("scan", "validate", "convert", "optimize", "benchmark", "promote")
+    ], "no engine: nobody asked for one, and no worker could build it"
 
     with begin() as session:
         [row] = store.list_versions(session, model_id)
@@ -133,6 +135,23 @@ def test_a_whole_form_becomes_a_version_a_run_and_stored_bytes(
         assert staging.read(kept["key"]) == content
         assert (kept["sha256"], kept["size"]) == (hashlib.sha256(content).hexdigest(), len(content))
     assert len(left_in(staging)) == 5
+
+
+def test_a_format_that_needs_an_extra_is_planned_for_workers_that_have_it(join: Join, staging: Bucket) -> None:
+    ada = join()
+    answer = post(ada, form(text("name", "lite"), file("file", "model.tflite", b"\0\0\0\0TFL3" + bytes(64))))
+    assert answer.status_code == 202, answer.text
+    [warning] = answer.json()["data"]["validation_warnings"]
+    assert "a worker with the extra 'tensorflow'" in warning
+    run = ada.client.get(answer.headers["location"]).json()
+    assert {step["stage"]: step["queue"] for step in run["steps"]} == {
+        "scan": "scan",
+        "validate": "cpu-tensorflow",
+        "convert": "convert-tensorflow",
+        "optimize": "convert",
+        "benchmark": "bench-tensorflow",
+        "promote": "default",
+    }
 
 
 def test_a_file_of_several_parts_arrives_byte_for_byte_whatever_comes_after_it(
@@ -173,10 +192,10 @@ REFUSED: dict[str, tuple[bytes, int, str]] = {
     "an empty file": (form(NAME, file("model_file", "m.onnx", b"")), 400, "empty_file"),
     "no extension": (form(NAME, file("model_file", "model", onnx())), 400, "unsupported_format"),
     "an unknown extension": (form(NAME, file("model_file", "m.exe", onnx())), 400, "unsupported_format"),
-    "a later format": (form(NAME, file("model_file", "m.h5", onnx())), 400, "unsupported_format"),
+    "another format's name": (form(NAME, file("model_file", "m.h5", onnx())), 400, "content_mismatch"),
     "another content": (form(NAME, file("model_file", "m.onnx", b"MZ" * 99)), 400, "content_mismatch"),
     "a cut-off archive": (form(NAME, file("model_file", "m.pt", archive(*SCRIPT)[:-30])), 400, "content_mismatch"),
-    "a torch pickle": (form(NAME, file("model_file", "m.pt", archive("data.pkl"))), 400, "unsupported_format"),
+    "a package of no model": (form(NAME, file("model_file", "m.zip", archive("a.txt"))), 400, "content_mismatch"),
     "a side file of another kind": (form(NAME, file("card_file", "a.pdf", b"x"), MODEL), 400, "unsupported_format"),
     "a large side file": (form(NAME, file("card_file", "a.md", b"x" * (MIB + 1)), MODEL), 413, "too_large"),
     "no name": (form(MODEL), 422, "invalid_field"),

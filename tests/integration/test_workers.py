@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
+from sqlalchemy import text
 
-from pipeline import engine, store
+from pipeline import engine, online, store
 from pipeline.run import Cancel, Retry, Run, Status, Step
 from pipeline.stage import discover
 from registry import store as registry
@@ -230,6 +231,39 @@ def test_a_spawned_child_knows_the_stages_and_works(
     assert ended(run_id, within=60).status is Status.SUCCEEDED
     with begin() as session:
         assert store.reports(session, run_id)["device"]["facts"]["start_method"] == "spawn"
+    crew.kill("gpu")
+
+
+def test_every_child_of_the_gpu_pool_has_one_gpu_and_the_worker_is_online(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin, tmp_path: Path
+) -> None:
+    """The driver's program is a script that lists two GPUs; the processes and their pinning are real."""
+    listing = tmp_path / "nvidia-smi"
+
+    def list_two(free: int) -> None:
+        line = "echo '{0}, GPU-{0}, NVIDIA H100 80GB HBM3, 81559, {1}, 9.0'"
+        fresh = listing.with_suffix(".new")
+        fresh.write_text("\n".join(["#!/bin/sh", line.format(0, free), line.format(1, free)]))
+        fresh.chmod(0o755)
+        fresh.rename(listing)
+
+    list_two(81000)
+    crew.start("gpu", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    found = []
+    for run_id in [staged("device", "hang") for _ in range(4)]:
+        assert ended(run_id, within=120).status is Status.SUCCEEDED
+        with begin() as session:
+            found.append(store.reports(session, run_id)["device"]["facts"])
+    assert {facts["gpu"] for facts in found} <= {"GPU-0", "GPU-1"}
+    assert all(facts["visible"] == facts["gpu"] for facts in found), "no child sees a GPU that is not its own"
+    assert len({facts["gpu"] for facts in found}) == len({facts["process"] for facts in found})
+    with begin() as session:
+        assert "gpu" in online.served(session)
+        told = session.execute(text("SELECT devices FROM workers WHERE pool = 'gpu' AND devices <> '[]'")).scalar_one()
+    assert [(one["index"], one["sm"]) for one in told] == [(0, "sm90"), (1, "sm90")]
+    list_two(100)
+    over = ended(staged("device", "hang"), within=60)
+    assert (over.status, over.code) == (Status.FAILED, "device_memory"), "a GPU that is full takes no work"
     crew.kill("gpu")
 
 

@@ -290,6 +290,26 @@ class Client:
         download.fetch(self._wire, lambda: self.download(fixed, artifact), target, first, progress)
         return target
 
+    def add_variants(self, ref: str, variants: Sequence[str]) -> Run:
+        """Have more variants made of a published version, such as `onnx-int8-dynamic`: the run that does it, queued."""
+        path = refs.version_path(*refs.parse(ref)) + "/variants"
+        return Run.read(self._wire.json("POST", path, json={"variants": list(variants)}))
+
+    def rebuild(self, ref: str) -> Run:
+        """Have a version converted again from scratch and its digests compared: the run that does it, queued.
+
+        What came of it is in `Run.facts("compare")`: `same`, `artifacts`, `toolchain`.
+        """
+        return Run.read(self._wire.json("POST", refs.version_path(*refs.parse(ref)) + "/rebuild"))
+
+    def pin(self, ref: str, variant: str, *, device: str = "cpu") -> Version:
+        """Prefer a variant of a version on a device (`cpu`, `sm90`), whatever the measurements say."""
+        return Version.read(self._wire.json("PUT", _pin_path(ref, device), json={"variant": variant}))
+
+    def unpin(self, ref: str, *, device: str = "cpu") -> Version:
+        """Let the measurements choose again on a device."""
+        return Version.read(self._wire.json("DELETE", _pin_path(ref, device)))
+
     # The server
 
     def health(self) -> Health:
@@ -324,6 +344,10 @@ class Client:
                 return
             if cursor == before:
                 raise Unreachable("endless_list", f"{path} gives the same page again and again.")
+
+
+def _pin_path(ref: str, device: str) -> str:
+    return f"{refs.version_path(*refs.parse(ref))}/pins/{quote(device, safe='')}"
 
 
 def _run_path(run_id: str) -> str:

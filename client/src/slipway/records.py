@@ -93,7 +93,10 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One plan carried out for one version. `raw` is the server's answer, whole."""
+    """One plan carried out for one version. `raw` is the server's answer, whole.
+
+    `purpose` is `intake rescan variant rebuild`; `waiting` says for which worker a queued run waits where none is online.
+    """
 
     id: str
     status: str
@@ -102,6 +105,8 @@ class Run:
     version: str = ""
     code: str | None = None
     detail: str | None = None
+    purpose: str = "intake"
+    waiting: str | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
     finished_at: datetime | None = None
@@ -120,6 +125,8 @@ class Run:
             version=_name(data.get("version"), "version"),
             code=data.get("code"),
             detail=data.get("detail"),
+            purpose=str(data.get("purpose") or "intake"),
+            waiting=data.get("waiting"),
             created_at=moment(data.get("created_at")),
             updated_at=moment(data.get("updated_at")),
             finished_at=moment(data.get("finished_at")),
@@ -227,7 +234,10 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Version:
-    """One immutable intake; `verdict` is `pending clean malicious unknown`, `published_at` is set by promotion."""
+    """One immutable intake; `verdict` is `pending clean malicious unknown`, `published_at` is set by promotion.
+
+    `best_variant` is what a CPU is served with; `pinned` maps devices to variants that somebody wants there.
+    """
 
     id: str
     version: str
@@ -244,6 +254,8 @@ class Version:
     size: int = 0
     filename: str = ""
     run: str | None = None
+    best_variant: str | None = None
+    pinned: Mapping[str, str] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
@@ -266,6 +278,8 @@ class Version:
             size=int(data.get("size") or 0),
             filename=str(data.get("filename") or ""),
             run=_name(data.get("run"), "id") or None,
+            best_variant=data.get("best_variant"),
+            pinned=data.get("pinned") or {},
             artifacts=tuple(Artifact.read(item) for item in data.get("artifacts") or ()),
             raw=data,
         )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from slipway._version import __version__
-from slipway.cli import access, pushing, reading, running
+from slipway.cli import access, pushing, reading, running, varying
 from slipway.cli.doctor import doctor
 from slipway.cli.screen import examples
 
@@ -105,6 +105,20 @@ app.command(
         "slipway pull digits@1.0.0 -a source -o digits.pt",
     ),
 )(reading.pull)
+app.command(
+    rich_help_panel=_REGISTRY,
+    epilog=examples("slipway rebuild digits@1.0.0 --watch", "slipway rebuild digits --watch -q"),
+)(varying.rebuild)
+app.add_typer(
+    varying.variant,
+    name="variant",
+    rich_help_panel=_REGISTRY,
+    epilog=examples(
+        "slipway variant add digits@1.0.0 onnx-int8-dynamic --watch",
+        "slipway variant pin digits@1.0.0 onnx-fp32",
+        "slipway variant unpin digits@1.0.0 --device sm90",
+    ),
+)
 app.add_typer(
     access.keys,
     name="keys",

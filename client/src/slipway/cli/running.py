@@ -8,7 +8,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from slipway.cli import tables, timeline
+from slipway.cli import tables, timeline, wording
 from slipway.cli.screen import Json, Quiet, Screen, plain, session, text, usage
 from slipway.client import Client
 from slipway.errors import RunEnded
@@ -78,9 +78,12 @@ def conclude(screen: Screen, run: Run) -> None:
     if screen.quiet:
         screen.line(name)
         return
-    screen.out.print(Text(plain(name), style="bold").append(" was promoted.", style="green"))
-    screen.out.print(tables.variants(run))
-    screen.hint(f"Fetch the best one: slipway pull {name}")
+    screen.out.print(Text(plain(name), style="bold").append(f" {wording.ending(run)}.", style="green"))
+    if run.purpose == "rebuild":
+        screen.out.print(tables.rebuilt(run.facts("compare")))
+    elif run.purpose in {"intake", "variant"}:
+        screen.out.print(tables.variants(run))
+        screen.hint(f"Fetch the best one: slipway pull {name}")
 
 
 def explain(screen: Screen, error: RunEnded) -> None:
@@ -135,14 +138,19 @@ def retry(
 ) -> None:
     """Take a run up again that failed or was cancelled."""
     with session(as_json=as_json, quiet=quiet) as (client, screen):
-        taken_up = client.retry(run, stage=stage)
-        if stay:
-            finished = watched(client, screen, taken_up.id, None)
-            if as_json:
-                screen.document(finished.raw)
-            conclude(screen, finished)
-        else:
-            _changed(screen, taken_up, f"Watch it: slipway watch {run}")
+        launched(client, screen, client.retry(run, stage=stage), stay=stay)
+
+
+def launched(client: Client, screen: Screen, run: Run, *, stay: bool) -> Run:
+    """Say how to watch a run that was set going, or stay until it is over; return it as it then is."""
+    if not stay:
+        _changed(screen, run, f"Watch it: slipway watch {run.id}")
+        return run
+    finished = watched(client, screen, run.id, None)
+    if screen.as_json:
+        screen.document(finished.raw)
+    conclude(screen, finished)
+    return finished
 
 
 def _changed(screen: Screen, run: Run, offer: str) -> None:

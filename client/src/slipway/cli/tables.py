@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -141,6 +142,18 @@ def gates(run: Run) -> RenderableType | None:
     return Group(*lines)
 
 
+def rebuilt(facts: Mapping[str, Any]) -> RenderableType:
+    """Return the artifacts of a rebuild with both digests, and where the toolchains differ."""
+    made = table("artifact", "recorded", "rebuilt")
+    for item in facts.get("artifacts") or ():
+        style = "dim" if item.get("same") else "bold red"
+        digests = (str(item.get(which) or "not made")[:16] for which in ("recorded", "rebuilt"))
+        made.add_row(text(item.get("name") or "", "bold"), *(text(digest, style) for digest in digests))
+    tools = facts.get("toolchain") or {}
+    lines = [text(f"  {name}: {was.get('recorded')} → {was.get('present')}") for name, was in sorted(tools.items())]
+    return Group(made, *lines)
+
+
 def model(shown: Model, versions: Sequence[Version]) -> RenderableType:
     """Return one model and its versions."""
     about = Table.grid(padding=(0, 2))
@@ -188,6 +201,8 @@ def version(shown: Version) -> RenderableType:
         "scan": shown.verdict,
         "status": shown.status,
         "published": wording.ago(shown.published_at) or "no",
+        "best": shown.best_variant,
+        "pinned": ", ".join(f"{variant} on {device}" for device, variant in sorted(shown.pinned.items())),
         "run": shown.run,
     }
     for name, value in facts.items():

@@ -106,7 +106,8 @@ def headline(run: Run) -> Text:
     """Return which run this is and how it stands."""
     style = STATUS_STYLE.get(run.status, "cyan")
     name = Text(plain(f"{run.model}@{run.version}" if run.version else run.model), style="bold")
-    return name.append(f"  run {plain(run.id)}  ", style="dim").append(plain(run.status), style=style)
+    name.append(f"  run {plain(run.id)}  ", style="dim").append(plain(run.status), style=style)
+    return name.append(f"  {plain(run.waiting)}", style="yellow") if run.waiting else name
 
 
 def status_of(step: Step) -> str:
@@ -116,7 +117,7 @@ def status_of(step: Step) -> str:
 
 def about(step: Step) -> str:
     """Return one line about how a step went: what it reported, or why it did not pass."""
-    if step.status in {"refused", "broke"} or (step.status == "queued" and step.code):
+    if step.status in {"refused", "broke"} or (step.status in {"queued", "skipped"} and step.code):
         return ": ".join(part for part in (step.code, step.detail) if part)
     return wording.summary(step.stage, step.report)
 
@@ -131,7 +132,7 @@ def line(event: Event, run: Run) -> Text:
         took = f" in {wording.seconds(step.seconds)}" if step.seconds is not None else ""
         said = wording.summary(step.stage, step.report)
     stage = f" {event.stage}" if event.stage else ""
-    ending = f" -> run {event.status}" if event.terminal else ""
+    ending = f" -> run {event.status}" if event.terminal else (f", {run.waiting}" if run.waiting else "")
     body = f"{clock}{run.model}@{run.version}{stage} {event.kind}{attempt}{took}"
     return text(body + (f": {said}" if said else "") + ending)
 

@@ -166,6 +166,14 @@ def _benchmark(facts: Facts) -> str:
     return f"{best['name']}: {speedup(best)}, {best.get('verdict') or 'no verdict'}"
 
 
+def _compare(facts: Facts) -> str:
+    artifacts = list(facts.get("artifacts") or ())
+    other = [str(item["name"]) for item in artifacts if not item.get("same")]
+    said = f"differs: {', '.join(other)}" if other else f"{count(len(artifacts), 'artifact')} with the same bytes"
+    tools = ", ".join(sorted(facts.get("toolchain") or ()))
+    return f"{said}; other versions of {tools}" if tools else said
+
+
 def _promote(facts: Facts) -> str:
     gates = list(facts.get("gates") or ())
     closed = [str(gate.get("gate")) for gate in gates if not gate.get("passed")]
@@ -179,8 +187,10 @@ _SUMMARIES: Mapping[str, Callable[[Facts], str]] = {
     "validate": _validate,
     "convert": _convert,
     "optimize": _optimize,
+    "tensorrt": _optimize,
     "benchmark": _benchmark,
     "promote": _promote,
+    "compare": _compare,
 }
 
 
@@ -189,9 +199,25 @@ def summary(stage: str, facts: Facts | None) -> str:
     if not facts or stage not in _SUMMARIES:
         return ""
     try:
-        return _SUMMARIES[stage](facts)
+        if facts.get("skipped"):
+            return f"left out: {facts['skipped']}"
+        taken = f", taken from run {facts['cached_from']}" if facts.get("cached") else ""
+        return _SUMMARIES[stage](facts) + taken
     except (AttributeError, KeyError, TypeError, ValueError):
         return "(reported in a form that this client does not know)"
+
+
+def ending(run: Run) -> str:
+    """Return what a run that succeeded did to its version."""
+    match run.purpose:
+        case "variant":
+            return "has new variants"
+        case "rebuild":
+            return "was rebuilt: " + _compare(run.facts("compare"))
+        case "rescan":
+            return "was scanned again"
+        case _:
+            return "was promoted"
 
 
 def speedup(row: Facts) -> str:
