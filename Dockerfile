@@ -22,9 +22,9 @@ RUN uv pip install --no-deps --require-hashes -r requirements/api.txt
 
 FROM installer AS worker-libraries
 ARG TORCH_BACKEND=cpu
-# Before our pyproject.toml, whose overrides keep torch out of every resolution. Its version is the one named there.
+# Before our pyproject.toml, whose overrides keep torch out of every resolution. Its version, and torchvision's, are those named there.
 RUN --mount=type=bind,source=pyproject.toml,target=/tmp/pyproject.toml \
-    uv pip install --torch-backend=$TORCH_BACKEND "$(sed -n 's/.*"\(torch==[^"]*\)".*/\1/p' /tmp/pyproject.toml)"
+    uv pip install --torch-backend=$TORCH_BACKEND $(sed -n 's/.*"\(torch\(vision\)\?==[^"]*\)".*/\1/p' /tmp/pyproject.toml)
 COPY requirements/worker.txt requirements/
 RUN uv pip install --no-deps --require-hashes -r requirements/worker.txt
 
