@@ -9,6 +9,7 @@ import contextlib
 import functools
 import importlib.util
 import io
+import os
 import pickle
 import tempfile
 import zipfile
@@ -18,6 +19,8 @@ from typing import Any
 
 from tests.corpus import Sample
 from tests.corpus.frameworks import Later, joblib, np, quietly, torch, written
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
 
 _Rows = Iterator[tuple[str, str, Callable[[], bytes]]]
 

@@ -30,7 +30,7 @@ from tests.integration.api_fixtures import (
 )
 
 Join = Callable[..., Person]
-BODIES = {"variants": {"variants": ["onnx-fp16"]}, "{device}": {"variant": "onnx-fp16"}}
+BODIES = {"variants": {"variants": ["onnx-fp16"]}, "cpu": {"variant": "onnx-fp16"}}
 """What an address wants to be told before it looks whose it is, by its last part."""
 
 
@@ -46,6 +46,7 @@ def ids(submit: Callable[..., UUID], begin: Begin, owner: UUID, ada: httpx2.Clie
         "stage": "scan",
         "model": str(row.model_id),
         "version": "1.0.0",
+        "device": "cpu",
         "key_id": key,
         "version_id": str(row.version_id),
         "waiver_id": "00000000-0000-4000-8000-000000000000",

@@ -170,7 +170,7 @@ def torch_file(folder: Path, module: nn.Module) -> Path:
     return path
 
 
-@pytest.mark.parametrize("form", SERVABLE)
+@pytest.mark.parametrize("form", ["onnx", pytest.param("torchscript", marks=pytest.mark.slow), "pt2"])
 def test_a_model_goes_the_whole_way_and_every_variant_still_reads_digits(form: str, digits: Path, begin: Begin) -> None:
     card = json.loads((digits / "digits.json").read_text())
     intake = begin(digits / SERVABLE[form], classes=card["classes"], input_shape=card["input_shape"])
@@ -232,7 +232,9 @@ def test_a_model_goes_the_whole_way_and_every_variant_still_reads_digits(form: s
         np.testing.assert_allclose(answered[name], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", ["onnx", pytest.param("torchscript", marks=pytest.mark.slow), "pt2"])
+@pytest.mark.parametrize(
+    "form", ["onnx", *(pytest.param(one, marks=pytest.mark.slow) for one in ("torchscript", "pt2"))]
+)
 def test_the_same_model_gives_the_same_bytes(form: str, digits: Path, begin: Begin) -> None:
     digests = []
     for _ in range(2):

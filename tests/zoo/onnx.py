@@ -27,7 +27,7 @@ NAMES = [
 GIGAFLOPS = {"resnet50": 8.18, "squeezenet": 0.70, "vgg19": 39.26, "densenet121": 5.67}
 """What the papers and everybody's counters say of some of them, a multiplication and addition as two."""
 
-_QUICK = ("squeezenet", "shufflenet")
+_QUICK = ("squeezenet",)
 
 
 def fixture(name: str) -> Path:
