@@ -214,7 +214,7 @@ def _ultralytics(architecture: Architecture) -> nn.Module:
     known = {path.stem for path in folder.rglob("*.yaml")}
     if re.sub(r"(\d+)([nslmx])(-.+)?$", r"\1\3", architecture.name) not in known:
         raise _unknown(architecture, known)
-    layout = tasks.yaml_model_load(f"{architecture.name}.yaml")  # type: ignore[no-untyped-call]
+    layout = tasks.yaml_model_load(f"{architecture.name}.yaml")
     kinds = {
         "detect": tasks.DetectionModel,
         "classify": tasks.ClassificationModel,
@@ -222,6 +222,6 @@ def _ultralytics(architecture: Architecture) -> nn.Module:
         "pose": tasks.PoseModel,
         "obb": tasks.OBBModel,
     }
-    kind = kinds[tasks.guess_model_task(layout)]  # type: ignore[no-untyped-call]
+    kind = kinds[tasks.guess_model_task(layout)]
     module: nn.Module = kind(layout, verbose=False, **architecture.arguments)
     return decode_answers(module)
