@@ -21,7 +21,7 @@ HASTE = {
     "RING_AGAIN": "2",
     "UPLOAD_RATE_LIMIT": "1000",
     "BENCHMARK_ROUNDS": "3",
-    "BENCHMARK_TIMEOUT": "15",
+    "BENCHMARK_TIMEOUT": "90",
 }
 
 
