@@ -131,7 +131,9 @@ def needs(glimpse: Glimpse, declared: Mapping[str, Json]) -> str | None:
     library = said.get("library") if isinstance(said, Mapping) else None
     if library == "ultralytics":
         return "yolo"
-    hub = names_architecture(declared) and not isinstance(said, Mapping)
+    hub = said is None and names_architecture(
+        declared
+    )  # what is said in no form of ours is refused without any library
     pickled = any(name in glimpse.head for name in _LIBRARIES.values())
     return "architectures" if library in _LIBRARIES or hub or pickled else None
 

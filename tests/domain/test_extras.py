@@ -38,6 +38,25 @@ def test_steps_that_open_the_model_wait_for_a_worker_that_can() -> None:
     assert [stage.step().queue for stage in stages()] == [stage.queue for stage in stages()]
 
 
+@pytest.mark.parametrize(
+    ("config", "extra"),
+    [
+        ({"architecture": {"library": "torchvision", "name": "resnet18"}}, None),
+        ({"architecture": {"library": "timm", "name": "resnet18"}}, "architectures"),
+        ({"architectures": ["BertModel"], "model_type": "bert"}, "architectures"),
+        ({"architecture": {"library": "ultralytics", "name": "yolo11n"}}, "yolo"),
+        ({"architecture": "resnet18"}, None),  # refused for its form, wherever that is read
+        ({"architecture": {"library": "of mine"}}, None),
+        ({}, None),
+    ],
+)
+def test_only_weights_of_a_known_library_wait_for_a_worker_that_has_it(
+    config: dict[str, object], extra: str | None
+) -> None:
+    for name in ("checkpoint", "safetensors"):
+        assert formats.find(name).needs(NOTHING, {"config": config}) == extra
+
+
 def test_a_worker_serves_the_queues_of_the_extras_that_it_has_and_no_others() -> None:
     plain = queues(POOLS["cpu"], stages(), ())
     assert plain == POOLS["cpu"].queues
