@@ -17,6 +17,8 @@ from pipeline.errors import Rejected
 from pipeline.stage import Json
 
 ONNXRUNTIME, OPENVINO = "onnxruntime", "openvino"
+NO_GAIN = "no_gain"
+"""Why a form in another runtime is not kept: on this machine it is no faster than what it was made of."""
 
 
 @dataclass(frozen=True, kw_only=True)

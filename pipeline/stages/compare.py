@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.errors import Rejected
+from pipeline.recipes import NO_GAIN
 from pipeline.run import Purpose
 from pipeline.stage import Context, File, Json, Report, Stage
 from pipeline.stages.promote import variant_name
@@ -14,14 +15,22 @@ from pipeline.stages.promote import variant_name
 def run(ctx: Context) -> Report:
     """Facts: `same`, `artifacts` with both digests each, and `toolchain`, where the two differ: recorded and present versions.
 
-    A variant that is built on a device (`tensorrt-fp16@sm90`) is not made again here and does not count.
+    A variant that is built on a device (`tensorrt-fp16@sm90`) is not made again here and does not count; nor does one that
+    is only kept where it is faster, and was not this time: that depends on the machine, not on the bytes.
     """
+    idle = {
+        each["name"]
+        for passage in ctx.earlier.values()
+        if passage.own
+        for each in passage.facts.get("variants", ())
+        if str(each.get("reason")).startswith(f"{NO_GAIN}:")
+    }
     rebuilt = {variant_name(file): file for passage in ctx.earlier.values() if passage.own for file in passage.files}
     artifacts: list[Json] = []
     toolchain: dict[str, Json] = {}
     for recorded in ctx.options["recorded"]:
         name, file = recorded["name"], rebuilt.get(recorded["name"])
-        if "@" in name:
+        if "@" in name or name in idle:
             continue
         artifacts.append(
             {

@@ -17,7 +17,7 @@ from pydantic import Field
 from pipeline import racing, recipes, repairing
 from pipeline.errors import Rejected
 from pipeline.examination import Examination, digest, folder, made
-from pipeline.recipes import ONNXRUNTIME, Recipe
+from pipeline.recipes import NO_GAIN, ONNXRUNTIME, Recipe
 from pipeline.run import Purpose
 from pipeline.signature import Answer, Tensor, Text
 from pipeline.stage import Child, Context, File, Json, Made, Report, Stage
@@ -220,7 +220,7 @@ def _run_elsewhere(yard: Yard, recipe: Recipe, other: Path) -> tuple[Json, Made 
         return _withheld(_facts(recipe), f"{refusal.code}: {refusal.message}"), None
     facts |= {"session_speeds": {held.meta["variant"]: 1.0, recipe.runtime: speeds[1]}}
     if file is not None and not best:
-        said = f"no_gain: On this machine it is {speeds[1]} times as fast as {held.meta['variant']}, which is kept."
+        said = f"{NO_GAIN}: On this machine it is {speeds[1]} times as fast as {held.meta['variant']}, which is kept."
         return _withheld(facts, said), None
     return facts, file
 
