@@ -38,7 +38,9 @@ def run(ctx: Context) -> Report:
         ctx.log(f"warning: {warning}")
     facts = found.model_dump(exclude={"config", "packed"})
     if found.config is not None:
-        facts["declared"] = _declared(found.config)
+        facts["declared"] = declared = _declared(found.config)
+        overrides(declared)
+        max_batch(declared)
     return Report(
         facts={**facts, "warnings": warnings, "format": form.name, "servable": unservable is None},
         files=[_packed(scratch, role, name) for role, name in found.packed.items()],

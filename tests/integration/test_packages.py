@@ -125,6 +125,8 @@ def test_a_config_that_is_none_is_the_packages_fault(begin: Begin, tmp_path: Pat
     for text in ("{", "[]", '{"a": NaN}', '{"input_shape": "large"}', "\ud800".encode("utf-8", "surrogatepass")):
         path = packages.pack(tmp_path / "p.zip", {"m.onnx": model, "config.json": text})
         assert refusal(begin(path), validate).code in {"invalid_config", "invalid_input_shape"}
+    path = packages.pack(tmp_path / "p.zip", {"m.onnx": model, "config.json": '{"budgets": {"int8": {"flips": 0.9}}}'})
+    assert refusal(begin(path), validate).code == "invalid_budget"
 
 
 def test_settings_in_another_notation_are_kept_and_said_not_to_be_read(begin: Begin, tmp_path: Path) -> None:
