@@ -48,9 +48,6 @@ PASSABLE = 0o711
 """Mode of the folders above a scratch folder: a sandbox child, who is nobody, passes through and sees nothing."""
 
 
-PUBLISHED = "sha256/"
-"""What the keys of the registry bucket begin with."""
-
 LARGEST = 20 << 30
 """Bytes: the largest file that a stage may leave."""
 
