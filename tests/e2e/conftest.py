@@ -20,7 +20,7 @@ HASTE = {
     "SWEEP_INTERVAL": "0.5",
     "RING_AGAIN": "2",
     "UPLOAD_RATE_LIMIT": "1000",
-    "BENCHMARK_ROUNDS": "3",
+    "BENCHMARK_ROUNDS": "2",
     "BENCHMARK_TIMEOUT": "90",
 }
 

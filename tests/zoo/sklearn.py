@@ -192,7 +192,7 @@ SAMPLES = (
     on("sklearn-voting", _voting, slow=True),
     on("sklearn-kmeans", _kmeans, labels=False, slow=True),
     on("sklearn-regressor", _regressor, labels=False, slow=True),
-    Sample(name="sklearn-table", format="sklearn", filename="table.pkl", make=_table),
+    Sample(name="sklearn-table", format="sklearn", filename="table.pkl", make=_table, slow=True),
     Sample(
         name="sklearn-text",
         format="sklearn",
