@@ -21,6 +21,7 @@ from shared import observe
 from shared.db import connect, transactions
 from shared.ratelimit import RateLimiter
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Storage
 from shared.tokens import Passwords, Tokens
 
@@ -58,8 +59,8 @@ def main() -> FastAPI:
 
 
 def assemble(settings: Settings) -> Services:
-    """The parts that the settings describe. Raises `ValueError` for a JWT_SECRET that can be guessed."""
-    signer = Tokens(settings.jwt_secret.get_secret_value(), lifetime=settings.jwt_lifetime)
+    """The parts that the settings describe. Raises `ValueError` for secrets that can be guessed."""
+    tokens = Tokens(settings.jwt_secret.get_secret_value(), lifetime=settings.jwt_lifetime)
     storage = Storage(
         endpoint_url=settings.s3_endpoint_url,
         access_key=settings.s3_access_key.get_secret_value(),
@@ -88,7 +89,8 @@ def assemble(settings: Settings) -> Services:
         quarantine=storage.bucket(settings.bucket("quarantine")),
         redis=client,
         limiter=RateLimiter(client),
-        tokens=signer,
+        tokens=tokens,
+        signer=Signer(settings.signing_key.get_secret_value()),
         passwords=Passwords(),
         formats=formats.discover(),
         stages=discover(settings.stage_packages),

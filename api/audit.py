@@ -11,7 +11,7 @@ from sqlalchemy import Row
 from api.deps import Principal, Transaction, require
 from api.errors import documented
 from api.paging import Limit
-from api.schemas import AuditCheck, AuditEntry, AuditTrail
+from api.schemas.audit import AuditCheck, AuditEntry, AuditTrail
 from registry import audit
 
 router = APIRouter(prefix="/audit", tags=["audit"])

@@ -16,11 +16,13 @@ from api.errors import Problem, unauthenticated
 from pipeline.formats import Format
 from pipeline.stage import Stage
 from registry import people
+from registry.audit import Actor
 from registry.store import Viewer
 from shared import tokens
 from shared.db import Begin
 from shared.ratelimit import RateLimiter
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Bucket
 from shared.tokens import Passwords, Tokens
 
@@ -44,6 +46,7 @@ class Services:
     redis: redis.Redis
     limiter: RateLimiter
     tokens: Tokens
+    signer: Signer
     passwords: Passwords
     formats: tuple[Format, ...]
     stages: tuple[Stage, ...]
@@ -63,6 +66,11 @@ class Principal:
     permissions: frozenset[str]
     via: Literal["jwt", "key"]
     narrowed: bool = False
+
+    @property
+    def actor(self) -> Actor:
+        """Who it is in the audit trail."""
+        return Actor(id=self.user_id, name=self.username)
 
     @property
     def viewer(self) -> Viewer:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from pipeline.errors import IllegalTransition, NotFound, Rejected, SlipwayError, Stale, Unavailable
-from registry.errors import Denied, Missing, NotWaivable, RegistryError, Taken
+from registry.errors import Conflict, Denied, Exhausted, Invalid, Missing, NotWaivable, Outdated, RegistryError, Taken
 from shared.errors import AdapterError, DependencyUnavailable
 
 log = structlog.get_logger()
@@ -42,6 +42,10 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     Missing: HTTPStatus.NOT_FOUND,
     Denied: HTTPStatus.FORBIDDEN,
     NotWaivable: HTTPStatus.CONFLICT,
+    Conflict: HTTPStatus.CONFLICT,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Outdated: HTTPStatus.PRECONDITION_FAILED,
+    Exhausted: HTTPStatus.FORBIDDEN,
 }
 """Whatever is not listed is our bug: 500, `internal`."""
 
@@ -59,6 +63,7 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "Sign in first: this needs a bearer token."),
     "bad_credentials": (HTTPStatus.UNAUTHORIZED, "User name or password is wrong."),
     "forbidden": (HTTPStatus.FORBIDDEN, "This needs the right models:upload, which you do not have."),
+    "not_granted": (HTTPStatus.FORBIDDEN, "ada has not given you models:deploy for digits."),
     "own_upload": (HTTPStatus.FORBIDDEN, "You have uploaded this file yourself; somebody else must review it."),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this address."),
     "run_not_found": (HTTPStatus.NOT_FOUND, "There is no run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2."),
@@ -112,6 +117,7 @@ HINTS: Mapping[str, str] = {
     "forbidden": "Ask an admin for the right, or use a key whose scopes include it.",
     "not_yet_scanned": "Follow the version's run; the download opens when its scan step has passed.",
     "quarantined": "Read the findings in the scan step's report of the version's run.",
+    "not_granted": "Ask the owner for a grant, or an admin.",
     "own_upload": "Ask another reviewer; admins too are refused here.",
     "not_waivable": "Condemn the file, or leave it where it is; the uploader can send a clean one.",
     "bytes_missing": "Try again in a minute.",

@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
 
 from api.deps import Parts, Services
-from api.schemas import About, Alive, Component, Health
+from api.schemas.health import About, Alive, Component, Health
 from shared.antivirus import Clamd
 from shared.db import Begin
 from shared.errors import DependencyUnavailable

@@ -10,7 +10,7 @@ from sqlalchemy import Row
 from api.deps import Principal, Transaction, require
 from api.errors import documented, invalid
 from api.paging import MAX_LIMIT, Cursor, Limit, decode, next_page
-from api.schemas import Latest, Model, Models
+from api.schemas.models import Latest, Model, Models
 from registry import store
 
 router = APIRouter(prefix="/models", tags=["models"])

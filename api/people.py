@@ -11,7 +11,7 @@ from fastapi import APIRouter, Depends
 
 from api.deps import Asking, Parts, Principal, Problem, Transaction, require
 from api.errors import documented, unauthenticated
-from api.schemas import Key, Keys, Login, Me, NewKey, NewUser, ShownKey, Token, User
+from api.schemas.people import Key, Keys, Login, Me, NewKey, NewUser, ShownKey, Token, User
 from registry import people
 from shared import tokens
 

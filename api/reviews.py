@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented, invalid
 from api.paging import Cursor, Limit, decode, next_page
-from api.schemas import (
+from api.schemas.reviews import (
     Condemnation,
     Condemned,
     NewWaiver,

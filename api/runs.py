@@ -23,7 +23,7 @@ from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented
 from api.news import MOST_STREAMS, POLL
 from api.paging import Cursor, Limit, decode, next_page
-from api.schemas import RetryFrom, Run, Runs, RunStatus, RunSummary
+from api.schemas.runs import RetryFrom, Run, Runs, RunStatus, RunSummary
 from pipeline import engine, online, quarantine, store
 from pipeline.run import Cancel, Purpose, Retry, Signal, Status
 from registry.store import Viewer

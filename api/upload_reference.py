@@ -8,7 +8,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.errors import documented
-from api.schemas import RunStatus
+from api.schemas.runs import RunStatus
 from pipeline import upload as form
 from pipeline.formats import accepted
 

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented, invalid
 from api.runs import whole
-from api.schemas import NewVariants, Pin, Run, Version
+from api.schemas.runs import Run
+from api.schemas.versions import NewVariants, Pin, Version
 from api.versions import described, find, refuse_unless_clean
 from pipeline import engine, evidence, online, planning, selection
 from pipeline import store as runs

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented
-from api.schemas import Artifact, Artifacts, Download, LeantOn, Version, Versions, VersionSummary
+from api.schemas.files import Artifact, Artifacts
+from api.schemas.versions import Download, LeantOn, Version, Versions, VersionSummary
 from pipeline import evidence, quarantine, selection
 from pipeline import store as runs
 from registry import store

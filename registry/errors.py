@@ -24,3 +24,23 @@ class Denied(RegistryError):
 
 class NotWaivable(RegistryError):
     """What stops the file is nothing that a reviewer may set aside."""
+
+
+class Conflict(RegistryError):
+    """It can be done, but not to what is there now. `details` says what is in the way, as JSON."""
+
+    def __init__(self, code: str, message: str, details: object = None) -> None:
+        super().__init__(code, message)
+        self.details = details
+
+
+class Invalid(RegistryError):
+    """It makes no sense, whatever is there."""
+
+
+class Outdated(RegistryError):
+    """Somebody else was first: what was to be changed is not what the asker has seen."""
+
+
+class Exhausted(RegistryError):
+    """A quota is used up."""

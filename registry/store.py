@@ -17,14 +17,14 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry.errors import Missing, Taken
-from registry.tables import artifacts, models, users, versions
+from registry.errors import Denied, Missing, Taken
+from registry.tables import artifacts, grants, models, users, versions
 from registry.versions import Bump, following, normalise
 
 
 @dataclass(frozen=True, kw_only=True)
 class Viewer:
-    """Who asks. An admin sees everything, others what they own and what is public."""
+    """Who asks. An admin sees everything, others what they own, what is public, and what they were given a grant for."""
 
     user_id: UUID
     admin: bool = False
@@ -173,11 +173,20 @@ def staged(session: Session, keys: Sequence[str]) -> set[str]:
     return set(session.execute(select(versions.c.staging_key).where(versions.c.staging_key.in_(keys))).scalars())
 
 
-def find_model(session: Session, viewer: Viewer, reference: str) -> Row[Any]:
-    """A model by id, or by name among the viewer's own. Raises `Missing`."""
-    row = session.execute(_models(viewer).where(_named(viewer, reference))).one_or_none()
+def find_model(
+    session: Session, viewer: Viewer, reference: str, *, permission: str | None = None, lock: bool = False
+) -> Row[Any]:
+    """A model by id, by name among the viewer's own, or by `owner/name` (in a path: `owner~name`).
+
+    Reading needs that one may see it. With `permission`, such as `models:deploy`: that the viewer owns it, has a grant of
+    that permission for it, or is an admin. Raises `Missing`, or `Denied` for what one may see and no more.
+    """
+    query = _models(viewer).where(_named(viewer, reference))
+    row = session.execute(query.with_for_update(of=models) if lock else query).one_or_none()
     if row is None:
         raise Missing("model_not_found", f"You have no model {reference!r}.")
+    if permission is not None and not _may(session, viewer, row, permission):
+        raise Denied("not_granted", f"{row.owner} has not given you {permission} for {row.name}.")
     return row
 
 
@@ -208,7 +217,7 @@ def latest_versions(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, R
     rows = session.execute(
         select(versions)
         .ext(distinct_on(versions.c.model_id))
-        .where(versions.c.model_id.in_(model_ids))
+        .where(versions.c.model_id.in_(model_ids), versions.c.deleted_at.is_(None))
         .order_by(versions.c.model_id, versions.c.ordinal.desc())
     )
     return {row.model_id: row for row in rows}
@@ -217,13 +226,17 @@ def latest_versions(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, R
 def list_versions(session: Session, model_id: UUID) -> list[Row[Any]]:
     """Newest first. The caller has found the model, so may see its versions."""
     return list(
-        session.execute(select(versions).where(versions.c.model_id == model_id).order_by(versions.c.ordinal.desc()))
+        session.execute(
+            select(versions)
+            .where(versions.c.model_id == model_id, versions.c.deleted_at.is_(None))
+            .order_by(versions.c.ordinal.desc())
+        )
     )
 
 
 def find_version(session: Session, model_id: UUID, reference: str) -> Row[Any]:
     """A version by SemVer (short forms too), ordinal, or `latest`. Raises `Missing`."""
-    query = select(versions).where(versions.c.model_id == model_id)
+    query = select(versions).where(versions.c.model_id == model_id, versions.c.deleted_at.is_(None))
     if reference == "latest":
         row = session.execute(query.order_by(versions.c.ordinal.desc()).limit(1)).one_or_none()
     else:
@@ -264,6 +277,7 @@ def newest_published(session: Session, model_id: UUID, *, besides: UUID) -> Row[
             versions.c.published_at.is_not(None),
             versions.c.verdict == "clean",
             versions.c.servable,
+            versions.c.deleted_at.is_(None),
         )
         .order_by(versions.c.published_at.desc(), versions.c.ordinal.desc())
         .limit(1)
@@ -290,14 +304,34 @@ def list_artifacts(session: Session, version_id: UUID) -> list[Artifact]:
 
 
 def _models(viewer: Viewer) -> Select[Any]:
-    visible = true() if viewer.admin else or_(models.c.owner_id == viewer.user_id, models.c.visibility == "public")
-    return select(models, users.c.username.label("owner")).join(users, users.c.id == models.c.owner_id).where(visible)
+    mine_or_public = or_(models.c.owner_id == viewer.user_id, models.c.visibility == "public")
+    visible = true() if viewer.admin else or_(mine_or_public, _granted(viewer).exists())
+    named = select(models, users.c.username.label("owner")).join(users, users.c.id == models.c.owner_id)
+    return named.where(models.c.deleted_at.is_(None), visible)
+
+
+def _granted(viewer: Viewer) -> Select[Any]:
+    """The viewer's grants for the model at hand that count now."""
+    counts = or_(grants.c.expires_at.is_(None), grants.c.expires_at > func.now())
+    return select(grants.c.permission).where(
+        grants.c.model_id == models.c.id, grants.c.user_id == viewer.user_id, counts
+    )
+
+
+def _may(session: Session, viewer: Viewer, row: Row[Any], permission: str) -> bool:
+    if viewer.admin or row.owner_id == viewer.user_id:
+        return True
+    held = _granted(viewer).where(models.c.id == row.id, grants.c.permission == permission).limit(1)
+    return session.execute(held).first() is not None
 
 
 def _named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
     try:
         return models.c.id == UUID(reference)
     except ValueError:
+        owner, separator, name = reference.replace("~", "/").partition("/")
+        if separator:
+            return and_(models.c.name == name, users.c.username == owner)
         return and_(models.c.name == reference, models.c.owner_id == viewer.user_id)
 
 

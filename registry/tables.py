@@ -8,10 +8,15 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
+    Date,
     DateTime,
+    Double,
     ForeignKey,
+    Identity,
     Index,
     Integer,
+    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -19,7 +24,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 
 from shared.db import metadata
 
@@ -40,9 +45,32 @@ users = Table(
     _id(),
     Column("username", Text, nullable=False, unique=True),
     Column("password_hash", Text),
+    Column("email", Text, unique=True),
     Column("permissions", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("roles", ARRAY(Text), nullable=False, server_default="{}", comment="names of roles; what they may adds up"),
+    Column("plan", Text, nullable=False, server_default="free", comment="whose limits and quotas count"),
+    Column("max_models", Integer, comment="null: as the plan says"),
+    Column("max_bytes", BigInteger, comment="null: as the plan says"),
     Column("is_active", Boolean, nullable=False, server_default="true"),
+    Column("tokens_valid_after", Moment, comment="bearer tokens issued before count no longer"),
+    Column("deleted_at", Moment),
     _created(),
+)
+
+roles = Table(
+    "roles",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("permissions", ARRAY(Text), nullable=False),
+    Column("description", Text, nullable=False, server_default=""),
+    _created(),
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("jti", Text, primary_key=True),
+    Column("expires_at", Moment, nullable=False, index=True, comment="when the row may go"),
 )
 
 api_keys = Table(
@@ -54,6 +82,7 @@ api_keys = Table(
     Column("prefix", Text, nullable=False, comment="first characters, to recognise a key by"),
     Column("digest", Text, nullable=False, unique=True, comment="hex SHA-256 of the key; the key itself is never kept"),
     Column("scopes", ARRAY(Text), nullable=False),
+    Column("calls_remaining", BigInteger, comment="null: as many as one likes"),
     Column("expires_at", Moment),
     Column("revoked_at", Moment),
     Column("last_used_at", Moment),
@@ -72,11 +101,69 @@ models = Table(
     Column("licence", Text),
     Column("tags", ARRAY(Text), nullable=False, server_default="{}"),
     Column("visibility", Text, nullable=False, server_default="private"),
+    Column("card", Text, comment="Markdown"),
+    Column("is_active", Boolean, nullable=False, server_default="true"),
+    Column("protected_aliases", ARRAY(Text), nullable=False, server_default="{production}"),
+    Column("folded", Text, comment="the name as eyes read it: names that fold alike are taken for one another"),
+    Column("revision", Integer, nullable=False, server_default="1", comment="its ETag"),
+    Column("deleted_at", Moment),
+    Column(
+        "words",
+        TSVECTOR,
+        Computed(
+            "setweight(to_tsvector('simple', translate(name, '._+-', '    ')), 'A')"
+            " || setweight(to_tsvector('simple', description), 'B')"
+            " || setweight(to_tsvector('simple', coalesce(card, '')), 'C')",
+            persisted=True,
+        ),
+    ),
     _created(),
     Column("updated_at", Moment, nullable=False, server_default=func.now()),
     UniqueConstraint("owner_id", "name"),
     CheckConstraint("visibility IN ('private', 'public')", name="visibility"),
     Index("ix_models_created_at_id", "created_at", "id"),
+    Index("ix_models_words", "words", postgresql_using="gin"),
+    Index("ix_models_tags", "tags", postgresql_using="gin"),
+    Index("ix_models_folded", "folded"),
+    Index("ix_models_deleted_at", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+)
+
+grants = Table(
+    "grants",
+    metadata,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, index=True),
+    Column("permission", Text, primary_key=True),
+    Column("granted_by", ForeignKey("users.id"), nullable=False),
+    Column("expires_at", Moment),
+    _created(),
+)
+
+name_checks = Table(
+    "name_checks",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("asked_by", ForeignKey("users.id", ondelete="SET NULL")),
+    Column("name", Text, nullable=False),
+    Column("folded", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("confirmed", Boolean, nullable=False, server_default="false"),
+    Column("similar", JSONB, nullable=False, comment="the names it was found to be like, and why"),
+    Column("at", Moment, nullable=False, server_default=func.now()),
+    CheckConstraint("outcome IN ('fine', 'warn', 'block')", name="outcome"),
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), primary_key=True),
+    Column("score", SmallInteger, nullable=False),
+    Column("review", Text, nullable=False, server_default=""),
+    Column("version_id", ForeignKey("versions.id", ondelete="SET NULL"), comment="the one that was rated"),
+    _created(),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    CheckConstraint("score BETWEEN 1 AND 5", name="score"),
 )
 
 versions = Table(
@@ -102,6 +189,10 @@ versions = Table(
     Column("uploaded_by", ForeignKey("users.id"), nullable=False),
     Column("published_at", Moment),
     Column("pins", JSONB, nullable=False, server_default="{}", comment="device -> the variant to prefer there"),
+    Column("release_notes", Text, nullable=False, server_default=""),
+    Column("revision", Integer, nullable=False, server_default="1", comment="its ETag"),
+    Column("deleted_at", Moment),
+    Column("deleted_by", ForeignKey("users.id", ondelete="SET NULL")),
     _created(),
     UniqueConstraint("model_id", "version"),
     UniqueConstraint("model_id", "ordinal"),
@@ -125,6 +216,133 @@ artifacts = Table(
     Column("meta", JSONB, nullable=False, server_default="{}"),
     _created(),
     UniqueConstraint("version_id", "name"),
+)
+
+metrics = Table(
+    "metrics",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("dataset", Text),
+    Column("at", Moment, nullable=False, server_default=func.now(), comment="when it was measured"),
+    Column("recorded_by", ForeignKey("users.id", ondelete="SET NULL"), comment="null: Slipway itself"),
+    _created(),
+    Index("ix_metrics_version_id_name_at", "version_id", "name", "at"),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("moved_at", Moment, nullable=False, server_default=func.now()),
+)
+"""Where each alias points now. `default` is the default version; `latest` is never here, it is computed."""
+
+alias_moves = Table(
+    "alias_moves",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), comment="null: taken away"),
+    Column("previous_id", ForeignKey("versions.id", ondelete="CASCADE"), comment="null: it was new"),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("moved_by", ForeignKey("users.id"), comment="null: Slipway itself"),
+    Column("at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Index("ix_alias_moves_model_id_name_at", "model_id", "name", "at"),
+)
+"""Every move of every alias, never changed."""
+
+gates = Table(
+    "gates",
+    metadata,
+    _id(),
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), comment="null: of every model", index=True),
+    Column("target", Text, nullable=False, comment="an alias or a deployment's target; `*`: all"),
+    Column("rule", Text, nullable=False),
+    Column("parameters", JSONB, nullable=False, server_default="{}"),
+    Column("created_by", ForeignKey("users.id", ondelete="SET NULL")),
+    _created(),
+)
+
+approvals = Table(
+    "approvals",
+    metadata,
+    _id(),
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("target", Text, nullable=False),
+    Column("approved_by", ForeignKey("users.id"), nullable=False),
+    Column("comment", Text, nullable=False, server_default=""),
+    Column("revoked_at", Moment),
+    _created(),
+)
+
+deployments = Table(
+    "deployments",
+    metadata,
+    _id(),
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), nullable=False),
+    Column("version_id", ForeignKey("versions.id"), nullable=False, index=True),
+    Column("target", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default="live"),
+    Column("config", JSONB, nullable=False, server_default="{}"),
+    Column("evidence", JSONB, nullable=False, server_default="[]", comment="what each gate said at that time"),
+    Column("deployed_by", ForeignKey("users.id"), nullable=False),
+    Column("deployed_at", Moment, nullable=False, server_default=func.now()),
+    Column("ended_by", ForeignKey("users.id")),
+    Column("ended_at", Moment),
+    Column("reason", Text, comment="why it ended"),
+    Column("previous_id", ForeignKey("deployments.id", ondelete="SET NULL"), comment="what it took the place of"),
+    CheckConstraint("status IN ('live', 'superseded', 'rolled_back', 'ended')", name="status"),
+    CheckConstraint("(status = 'live') = (ended_at IS NULL)", name="only_live_has_no_end"),
+    CheckConstraint("target IN ('development', 'staging', 'production')", name="target"),
+    Index("ix_deployments_model_id_deployed_at", "model_id", "deployed_at"),
+    Index("uq_deployments_live", "model_id", "target", unique=True, postgresql_where=text("status = 'live'")),
+)
+
+signatures = Table(
+    "signatures",
+    metadata,
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("sha256", Text, primary_key=True, comment="of the manifest that is signed"),
+    Column("key_id", Text, primary_key=True),
+    Column("algorithm", Text, nullable=False),
+    Column("signature", Text, nullable=False, comment="base64"),
+    Column("public_key", Text, nullable=False, comment="base64, raw"),
+    _created(),
+)
+
+lineage = Table(
+    "lineage",
+    metadata,
+    _id(),
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("relation", Text, nullable=False),
+    Column("parent_id", ForeignKey("versions.id", ondelete="CASCADE"), index=True),
+    Column("reference", Text, comment="a parent that is not here: an address or a name"),
+    Column("note", Text, nullable=False, server_default=""),
+    Column("created_by", ForeignKey("users.id", ondelete="SET NULL")),
+    _created(),
+    CheckConstraint("relation IN ('fine-tuned-from', 'derived-from', 'dataset', 'code')", name="relation"),
+    CheckConstraint("(parent_id IS NULL) <> (reference IS NULL)", name="one_parent"),
+    CheckConstraint("parent_id <> version_id", name="not_its_own"),
+    UniqueConstraint("version_id", "relation", "parent_id"),
+    UniqueConstraint("version_id", "relation", "reference"),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("kind", Text, primary_key=True, comment="download, prediction"),
+    Column("count", BigInteger, nullable=False, server_default="0"),
+    Column("bytes", BigInteger, nullable=False, server_default="0"),
+    Column("last_at", Moment, nullable=False, server_default=func.now()),
 )
 
 waivers = Table(
@@ -164,4 +382,27 @@ audit = Table(
     Column("previous", Text, nullable=False, comment="hash of the entry before"),
     Column("hash", Text, nullable=False, unique=True, comment="hex SHA-256 of previous and this entry"),
     Index("ix_audit_subject_id", "subject", "id"),
+)
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("entry_id", BigInteger, primary_key=True, comment="the entry that was last"),
+    Column("hash", Text, nullable=False, comment="its hash"),
+    Column("key_id", Text, nullable=False),
+    Column("signature", Text, nullable=False, comment="base64"),
+    Column("at", Moment, nullable=False, server_default=func.clock_timestamp()),
+)
+
+log_records = Table(
+    "log_records",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("level", SmallInteger, nullable=False, comment="as in Python's logging: 10, 20, 30, 40, 50"),
+    Column("process", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("trace_id", Text),
+    Column("fields", JSONB, nullable=False, server_default="{}"),
+    Index("ix_log_records_at_id", "at", "id"),
 )

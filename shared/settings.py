@@ -45,6 +45,10 @@ class Settings(DatabaseSettings):
 
     jwt_secret: SecretStr = SecretStr("")
     jwt_lifetime: int = 3600
+    signing_key: SecretStr = SecretStr("")
+    trusted_keys: tuple[str, ...] = Field(
+        default=(), description="public keys (base64) whose signatures count beside those of SIGNING_KEY's"
+    )
     download_lifetime: int = 300
 
     max_upload_size: int = 500 * 1024 * 1024

@@ -185,6 +185,7 @@ class Stack:
         generated = {
             "ENVIRONMENT": "development",
             "JWT_SECRET": self.home.secret("jwt-secret"),
+            "SIGNING_KEY": self.home.secret("signing-key"),
             "FLOWER_USER": "slipway",
             "FLOWER_PASSWORD": self.home.secret("flower-password"),
             "S3_BUCKET_PREFIX": "slipway",

@@ -21,7 +21,7 @@ from sqlalchemy import text
 from api import health
 from api.app import create_app
 from api.deps import Services
-from api.schemas import Component
+from api.schemas.health import Component
 from shared.db import Begin
 from shared.storage import Storage
 from tests.integration.api_fixtures import anonymous, app, parts, served, serving, url
