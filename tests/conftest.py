@@ -61,21 +61,34 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def _created(database: str, *, like: str = "template1") -> str:
+    """A new database as a copy of another; its URL."""
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {database} TEMPLATE {like}")
+    return make_url(os.environ["DATABASE_URL"]).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def migrated(services: None) -> str:
+    """A database that all migrations made, for others to be copies of."""
+    name = f"migrated_{uuid4().hex[:12]}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DATABASE_URL", _created(name))
+        command.upgrade(Config(ROOT / "alembic.ini"), "head")
+    return name
+
+
 @pytest.fixture(scope="module")
-def environment(services: None) -> Iterator[dict[str, str]]:
+def environment(migrated: str) -> Iterator[dict[str, str]]:
     """The environment of this module's processes: a database of its own, an empty broker, buckets of its own."""
     name = f"test_{uuid4().hex[:12]}"
-    url = make_url(os.environ["DATABASE_URL"])
     broker = os.environ["REDIS_URL"].rsplit("/", 1)[0] + "/1"
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DATABASE_URL", url.set(database=name).render_as_string(hide_password=False))
+        patch.setenv("DATABASE_URL", _created(name, like=migrated))
         patch.setenv("REDIS_URL", broker)
         patch.setenv("S3_BUCKET_PREFIX", name.replace("_", "-"))
         with redis.Redis.from_url(broker) as client:
             client.flushdb()
-        command.upgrade(Config(ROOT / "alembic.ini"), "head")
         yield dict(os.environ)
 
 
