@@ -22,6 +22,7 @@ _PAGE_POLICY = (
 )
 _SCHEMA = "#/components/schemas/"
 _EVERYWHERE = ("internal", "database_unavailable")
+_WITH_JSON = ("malformed_json", "too_large", "body_timeout")
 _TAGS = (
     ("people", "Signing in, users, API keys."),
     ("models", "Named lines of versions; upload starts here."),
@@ -74,8 +75,10 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
         answers = operation["responses"]
         if "422" in answers:
             answers["422"] = documented("invalid_field")[422]
-        for status, answer in documented(*_EVERYWHERE).items():
-            answers.setdefault(str(status), answer)
+        with_json = "application/json" in operation.get("requestBody", {}).get("content", {})
+        for status, answer in documented(*_EVERYWHERE, *(_WITH_JSON if with_json else ())).items():
+            said = answers.setdefault(str(status), answer).get("content", {}).get(PROBLEM, {})
+            said.get("examples", {}).update(answer["content"][PROBLEM]["examples"])
         for answer in [*answers.values(), operation.get("requestBody", {})]:
             for kind, content in answer.get("content", {}).items():
                 _illustrate(kind, content, schemas)
