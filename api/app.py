@@ -11,22 +11,61 @@ from fastapi import FastAPI
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from api import __version__, audit, errors, health, models, people, reference, reviews, runs, upload, variants, versions
+from api import (
+    __version__,
+    aliases,
+    approvals,
+    audit,
+    bundles,
+    comparison,
+    deployments,
+    downloads,
+    errors,
+    gates,
+    grants,
+    health,
+    keys,
+    licence_checks,
+    lineage,
+    logs,
+    metrics,
+    models,
+    names,
+    ratings,
+    reference,
+    removal,
+    reset,
+    reviews,
+    roles,
+    runs,
+    scores,
+    sessions,
+    signatures,
+    upload,
+    usage,
+    users,
+    variants,
+    versions,
+)
 from api.deps import Services
 from api.envelope import Envelope
 from api.news import Hub
+from api.traffic import Traffic
 from pipeline import formats
 from pipeline.stage import discover
+from registry import licences
+from registry.logs import keeper
 from shared import observe
 from shared.db import connect, transactions
+from shared.github import GitHub
 from shared.ratelimit import RateLimiter
 from shared.settings import Settings
-from shared.signing import Signer
+from shared.signing import Signer, key_id
 from shared.storage import Storage
 from shared.tokens import Passwords, Tokens
 
 BASE = "/api/v1"
-STREAMED = (f"{BASE}/models/upload",)
+STREAMED = rf"{BASE}/models/(upload|[^/]+/versions)|{BASE}/bundles"
 """Where bodies are long; these routes count and time them on their own."""
 
 
@@ -42,10 +81,43 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.vitals = health.Vitals(health.checks(services))
-    app.add_middleware(Envelope, streamed=STREAMED)
+    app.state.traffic = Traffic()
+    app.add_middleware(Envelope, streamed=STREAMED, base=BASE, traffic=app.state.traffic)
     errors.install(app)
-    for noun in (people, upload, models, versions, variants, runs, reviews, audit):
+    for noun in (
+        sessions,
+        users,
+        roles,
+        keys,
+        upload,
+        names,
+        removal,
+        models,
+        ratings,
+        grants,
+        versions,
+        downloads,
+        usage,
+        bundles,
+        variants,
+        metrics,
+        aliases,
+        comparison,
+        gates,
+        approvals,
+        deployments,
+        signatures,
+        lineage,
+        licence_checks,
+        scores,
+        runs,
+        reviews,
+        audit,
+        logs,
+    ):
         app.include_router(noun.router, prefix=BASE)
+    if services.settings.environment == "development":  # elsewhere there is no such address
+        app.include_router(reset.router, prefix=BASE)
     app.include_router(health.router)
     reference.install(app)
     return app
@@ -54,18 +126,32 @@ def create_app(services: Services) -> FastAPI:
 def main() -> FastAPI:
     """The app as the environment describes it. Connects to nothing yet."""
     settings = Settings()
-    observe.configure(fmt=settings.log_format, level=settings.log_level)
+    kept = keeper(settings.sqlalchemy_url, "api", settings.log_store_level)
+    observe.configure(fmt=settings.log_format, level=settings.log_level, keeper=kept)
     return create_app(assemble(settings))
 
 
 def assemble(settings: Settings) -> Services:
-    """The parts that the settings describe. Raises `ValueError` for secrets that can be guessed."""
-    tokens = Tokens(settings.jwt_secret.get_secret_value(), lifetime=settings.jwt_lifetime)
+    """The parts that the settings describe. Raises `ValueError` for secrets that can be guessed, and keys that are none.
+
+    Also for a `PROJECT_LICENCE` that is no licence.
+    """
+    for key in settings.trusted_keys:
+        key_id(key)
+    if settings.project_licence is not None:
+        licences.parse(settings.project_licence)
+    tokens = Tokens(
+        settings.jwt_secret.get_secret_value(),
+        lifetime=settings.jwt_lifetime,
+        previous=[each.get_secret_value() for each in settings.jwt_previous_secrets],
+    )
     storage = Storage(
         endpoint_url=settings.s3_endpoint_url,
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
+        encryption=settings.s3_encryption,
+        kms_key=settings.s3_kms_key,
         public_endpoint_url=settings.s3_public_endpoint_url,
     )
     database = connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
@@ -91,11 +177,20 @@ def assemble(settings: Settings) -> Services:
         limiter=RateLimiter(client),
         tokens=tokens,
         signer=Signer(settings.signing_key.get_secret_value()),
+        github=_github(settings),
         passwords=Passwords(),
         formats=formats.discover(),
         stages=discover(settings.stage_packages),
         hub=Hub(settings.database_url.get_secret_value()),
         close=close,
+    )
+
+
+def _github(settings: Settings) -> GitHub | None:
+    if settings.github_api_url is None:
+        return None
+    return GitHub(
+        settings.github_api_url, token=settings.github_token.get_secret_value(), private=settings.github_private
     )
 
 

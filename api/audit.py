@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import Row
 
-from api.deps import Principal, Transaction, require
+from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
-from api.paging import Limit
-from api.schemas.audit import AuditCheck, AuditEntry, AuditTrail
+from api.paging import Before, Limit, Moment, page_before
+from api.schemas.audit import AuditCheck, AuditEntry, AuditFault, AuditTrail
 from registry import audit
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -30,26 +29,38 @@ def read_audit(
     actor: Word = None,
     action: Word = None,
     subject: Word = None,
-    before: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="`next` of the page before")] = None,
+    since: Annotated[Moment, Query(description="from then on; UTC where it has no zone")] = None,
+    until: Annotated[Moment, Query(description="before then")] = None,
+    before: Before = None,
     limit: Limit = 20,
 ) -> AuditTrail:
-    """Newest first: who reviewed, downloaded, condemned, and every verdict that changed."""
-    rows = audit.entries(session, actor=actor, action=action, subject=subject, before=before, limit=limit + 1)
-    following = None
-    if len(rows) > limit:
-        del rows[limit:]
-        following = rows[-1].id
-        kept = [(name, value) for name, value in request.query_params.multi_items() if name != "before"]
-        query = urlencode([*kept, ("before", following)])
-        response.headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    """Newest first: who signed in, uploaded, reviewed, downloaded, moved, deployed, gave and took rights."""
+    rows = audit.entries(
+        session,
+        actor=actor,
+        action=action,
+        subject=subject,
+        since=since,
+        until=until,
+        before=before,
+        limit=limit + 1,
+    )
+    following = page_before(request, response, rows, limit)
     return AuditTrail(items=[_entry(row) for row in rows], next=following)
 
 
 @router.get("/check", summary="Check the audit trail", responses=documented("unauthenticated", "forbidden"))
-def check_audit(_: Admin, session: Transaction) -> AuditCheck:
-    """Read it from the first entry to the last and see whether each seals the one before."""
-    chain = audit.verify(session)
-    return AuditCheck(intact=chain.broken_at is None, entries=chain.entries, head=chain.head, broken_at=chain.broken_at)
+def check_audit(_: Admin, session: Transaction, parts: Parts) -> AuditCheck:
+    """Read it from the first entry to the last: every one that was changed or removed is named, and checkpoints are verified."""
+    chain = audit.verify(session, (parts.signer.public_key, *parts.settings.trusted_keys))
+    return AuditCheck(
+        intact=not chain.faults,
+        entries=chain.entries,
+        head=chain.head,
+        broken_at=chain.broken_at,
+        signed=chain.signed,
+        faults=[AuditFault(what=fault.what, first=fault.first, last=fault.last) for fault in chain.faults],
+    )
 
 
 def _entry(row: Row[Any]) -> AuditEntry:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from registry import people
+from registry import audit, keys, people
 from shared import observe
 from shared.db import Begin, connect, transactions
 from shared.settings import Settings
@@ -32,9 +32,13 @@ def main() -> None:
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
+        encryption=settings.s3_encryption,
+        kms_key=settings.s3_kms_key,
     )
     for room in ("staging", "registry", "quarantine"):
-        storage.bucket(settings.bucket(room)).ensure()
+        bucket = storage.bucket(settings.bucket(room))
+        bucket.ensure()
+        bucket.prove_encryption()
     path = settings.slipway_home / "admin.key"
     key = first_admin(transactions(connect(settings.sqlalchemy_url, pool_size=1)), path)
     if key is not None:
@@ -49,12 +53,12 @@ def first_admin(begin: Begin, path: Path) -> str | None:
             kept = path.read_text().strip() if path.exists() else None
             if kept is None:
                 sys.stderr.write(f"There are users already, and no key in {path}; none was made.\n")
-            elif people.by_key(session, digest(kept)) is None:
+            elif keys.by_digest(session, digest(kept)) is None:
                 sys.stderr.write(f"The key in {path} is not one of this database; nothing was changed.\n")
             return None
         key = new_key()
         admin = people.register(session, username=ADMIN, password_hash=None, permissions=[ADMIN])
-        people.add_key(
+        keys.add(
             session,
             user_id=admin.id,
             name="bootstrap",
@@ -63,6 +67,8 @@ def first_admin(begin: Begin, path: Path) -> str | None:
             scopes=["admin"],
             expires_at=None,
         )
+        told = {"username": admin.username, "permissions": list(admin.direct), "roles": []}
+        audit.append(session, audit.SLIPWAY, "user.registered", str(admin.id), told)
         # Before the commit: a key of nobody does no harm, an admin whose key nobody has could never be reached.
         _write_secret(path, key.text)
     return key.text

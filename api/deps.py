@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,24 +14,27 @@ from sqlalchemy.orm import Session
 
 from api.errors import Problem, unauthenticated
 from pipeline.formats import Format
+from pipeline.promotability import Trust
 from pipeline.stage import Stage
-from registry import people
+from registry import keys, people
 from registry.audit import Actor
+from registry.errors import Exhausted
 from registry.store import Viewer
 from shared import tokens
 from shared.db import Begin
+from shared.github import GitHub
 from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer
 from shared.storage import Bucket
-from shared.tokens import Passwords, Tokens
+from shared.tokens import Claims, Passwords, Tokens
 
 if TYPE_CHECKING:
     import redis
 
     from api.news import Hub
 
-__all__ = ["Asking", "Principal", "Problem", "Services", "Transaction", "granted", "require", "services"]
+__all__ = ["Asking", "Manager", "Principal", "Problem", "Services", "Transaction", "granted", "require", "services"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +50,25 @@ class Services:
     limiter: RateLimiter
     tokens: Tokens
     signer: Signer
+    github: GitHub | None
     passwords: Passwords
     formats: tuple[Format, ...]
     stages: tuple[Stage, ...]
     hub: Hub
     close: Callable[[], None]
 
+    @property
+    def trust(self) -> Trust:
+        """What signatures are verified with: this instance's own key and those that its operator trusts."""
+        return Trust(shelf=self.registry, keys=(self.signer.public_key, *self.settings.trusted_keys))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
     """Who is asking, and what they may do here: a key's scopes narrow what its owner may.
 
-    `narrowed`: this credential may less than its owner, so it must not manage the owner's credentials.
+    `narrowed`: this credential may less than its owner, so it must not manage the owner's credentials. `token`: what the
+    bearer token says, where it is one.
     """
 
     user_id: UUID
@@ -66,6 +76,7 @@ class Principal:
     permissions: frozenset[str]
     via: Literal["jwt", "key"]
     narrowed: bool = False
+    token: Claims | None = None
 
     @property
     def actor(self) -> Actor:
@@ -79,8 +90,14 @@ class Principal:
     def may(self, permission: str) -> bool:
         return "admin" in self.permissions or permission in self.permissions
 
+    def refuse_without(self, permission: str) -> None:
+        """Raises `Problem` (403) where the permission is missing."""
+        if not self.may(permission):
+            detail = f"This needs the right {permission}, which you do not have."
+            raise Problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
 
-def services(request: Request) -> Services:
+
+async def services(request: Request) -> Services:  # not `def`: that would wait for a thread only to look here
     found: Services = request.app.state.services
     return found
 
@@ -103,13 +120,19 @@ bearer = HTTPBearer(
 )
 
 
-def principal(parts: Parts, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Principal:
-    """Who sent the request. In a transaction of its own, so that none is open while an upload streams."""
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+
+
+def principal(request: Request, parts: Parts, credentials: Credentials) -> Principal:
+    """Who sent the request. In a transaction of its own, so that none is open while an upload streams.
+
+    A key's budget is spent here, whatever becomes of the request.
+    """
     if credentials is None:
         raise unauthenticated()
     with parts.begin() as session:
         if tokens.is_key(credentials.credentials):
-            return _by_key(session, credentials.credentials)
+            return _by_key(session, request, credentials.credentials)
         return _by_token(session, parts.tokens, credentials.credentials)
 
 
@@ -117,13 +140,22 @@ Asking = Annotated[Principal, Depends(principal)]
 """Anybody who has signed in."""
 
 
-def require(permission: str) -> Callable[[Principal], Principal]:
+def manager(asking: Asking) -> Principal:
+    """Somebody who may manage what is theirs: not a key that may less than its owner, or it could outgrow itself."""
+    if asking.narrowed:
+        detail = "This API key may less than its owner, so it cannot manage what is the owner's."
+        raise Problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+    return asking
+
+
+Manager = Annotated[Principal, Depends(manager)]
+
+
+def require(permission: str) -> Callable[[Principal], Awaitable[Principal]]:
     """A dependency that gives the `Principal`, who has the permission."""
 
-    def permitted(asking: Asking) -> Principal:
-        if not asking.may(permission):
-            detail = f"This needs the right {permission}, which you do not have."
-            raise Problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+    async def permitted(asking: Asking) -> Principal:  # not `def`: it waits for nothing
+        asking.refuse_without(permission)
         return asking
 
     return permitted
@@ -136,11 +168,16 @@ def granted(permissions: frozenset[str], scopes: frozenset[str]) -> frozenset[st
     return permissions if "admin" in scopes else permissions & scopes
 
 
-def _by_key(session: Session, text: str) -> Principal:
-    found = people.by_key(session, tokens.digest(text))
+def _by_key(session: Session, request: Request, text: str) -> Principal:
+    found = keys.by_digest(session, tokens.digest(text))
     if found is None:
         raise unauthenticated("The API key is unknown, revoked or expired.")
     user, key = found
+    try:
+        request.state.calls_remaining = keys.spend(session, key)
+    except Exhausted as error:
+        request.state.calls_remaining = 0
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, error.code, error.message) from error
     held = frozenset(user.permissions)
     allowed = granted(held, frozenset(key.scopes))
     narrowed = not ("admin" in allowed or held <= allowed)
@@ -149,10 +186,12 @@ def _by_key(session: Session, text: str) -> Principal:
 
 def _by_token(session: Session, signer: Tokens, text: str) -> Principal:
     try:
-        user_id = UUID(signer.subject(text))
+        claims = signer.read(text)
+        user_id = UUID(claims.subject)
     except (tokens.TokenRefused, ValueError) as error:
         raise unauthenticated("The token is not valid or has expired.") from error
-    user = people.by_id(session, user_id)
+    user = people.by_token(session, user_id, token_id=claims.id, issued_at=claims.issued_at)
     if user is None:
-        raise unauthenticated("The token's user is gone.")
-    return Principal(user_id=user.id, username=user.username, permissions=frozenset(user.permissions), via="jwt")
+        raise unauthenticated("The token has been revoked, or its user is gone.")
+    held = frozenset(user.permissions)
+    return Principal(user_id=user.id, username=user.username, permissions=held, via="jwt", token=claims)

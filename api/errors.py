@@ -22,6 +22,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from pipeline.errors import IllegalTransition, NotFound, Rejected, SlipwayError, Stale, Unavailable
 from registry.errors import Conflict, Denied, Exhausted, Invalid, Missing, NotWaivable, Outdated, RegistryError, Taken
 from shared.errors import AdapterError, DependencyUnavailable
+from shared.github import RepositoryUnknown
 
 log = structlog.get_logger()
 
@@ -46,6 +47,7 @@ STATUS: Mapping[type[Exception], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     Outdated: HTTPStatus.PRECONDITION_FAILED,
     Exhausted: HTTPStatus.FORBIDDEN,
+    RepositoryUnknown: HTTPStatus.UNPROCESSABLE_ENTITY,
 }
 """Whatever is not listed is our bug: 500, `internal`."""
 
@@ -65,6 +67,15 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "forbidden": (HTTPStatus.FORBIDDEN, "This needs the right models:upload, which you do not have."),
     "not_granted": (HTTPStatus.FORBIDDEN, "ada has not given you models:deploy for digits."),
     "own_upload": (HTTPStatus.FORBIDDEN, "You have uploaded this file yourself; somebody else must review it."),
+    "not_your_approval": (HTTPStatus.FORBIDDEN, "An approval is taken back by who gave it, or by an admin."),
+    "wrong_password": (HTTPStatus.FORBIDDEN, "The old password is wrong."),
+    "not_owner": (HTTPStatus.FORBIDDEN, "Only ada and admins decide who may do what with digits."),
+    "untrusted_bundle": (
+        HTTPStatus.FORBIDDEN,
+        "The bundle is signed by the key 1f2e…, which this server does not trust.",
+    ),
+    "quota_exceeded": (HTTPStatus.FORBIDDEN, "You have 19 of 20 models; 2 more do not fit."),
+    "own_model": (HTTPStatus.FORBIDDEN, "digits is yours; others rate it."),
     "not_found": (HTTPStatus.NOT_FOUND, "There is nothing at this address."),
     "run_not_found": (HTTPStatus.NOT_FOUND, "There is no run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2."),
     "step_not_found": (HTTPStatus.NOT_FOUND, "This run has no step 'polish'."),
@@ -72,8 +83,25 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "version_not_found": (HTTPStatus.NOT_FOUND, "This model has no version '9.0.0'."),
     "artifact_not_found": (HTTPStatus.NOT_FOUND, "This version has no artifact 'onnx-fp16'."),
     "pin_not_found": (HTTPStatus.NOT_FOUND, "No variant is pinned for cpu."),
+    "alias_not_found": (HTTPStatus.NOT_FOUND, "This model has no alias 'champion'."),
     "key_not_found": (HTTPStatus.NOT_FOUND, "You have no such API key."),
     "waiver_not_found": (HTTPStatus.NOT_FOUND, "There is no such waiver, or it has been revoked already."),
+    "gate_not_found": (HTTPStatus.NOT_FOUND, "There is no gate 3c59dc04-8e8a-4f2d-9b0e-1f6a0f5e7d21 here."),
+    "approval_not_found": (
+        HTTPStatus.NOT_FOUND,
+        "There is no such approval, or it has been taken back already.",
+    ),
+    "deployment_not_found": (
+        HTTPStatus.NOT_FOUND,
+        "This model has no deployment 1679091c-5a88-4faf-afb5-e6087eb1b2dc.",
+    ),
+    "edge_not_found": (HTTPStatus.NOT_FOUND, "This version has no such parent."),
+    "grant_not_found": (HTTPStatus.NOT_FOUND, "grace has no grant of models:download for digits."),
+    "role_not_found": (HTTPStatus.NOT_FOUND, "There is no role 'trainer'."),
+    "user_not_found": (HTTPStatus.NOT_FOUND, "There is no user 'grace'."),
+    "not_imported": (HTTPStatus.NOT_FOUND, "1.0.0 did not come from another instance."),
+    "rating_not_found": (HTTPStatus.NOT_FOUND, "You have not rated digits."),
+    "card_not_found": (HTTPStatus.NOT_FOUND, "This model has no card."),
     "method_not_allowed": (HTTPStatus.METHOD_NOT_ALLOWED, "PUT is not possible here."),
     "body_timeout": (HTTPStatus.REQUEST_TIMEOUT, "The request's body did not arrive within 30 s."),
     "upload_stalled": (HTTPStatus.REQUEST_TIMEOUT, "Nothing has come for 30 s."),
@@ -97,18 +125,106 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.CONFLICT,
         "Run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2 does the same for 1.0.0; wait for its end.",
     ),
+    "not_clean": (HTTPStatus.CONFLICT, "The scan found 1.0.0 malicious; nothing may point at it."),
+    "version_archived": (HTTPStatus.CONFLICT, "1.0.0 is archived; nothing may point at it."),
+    "version_in_use": (HTTPStatus.CONFLICT, "default, production points at 1.0.0; move it first."),
+    "version_breaks_contract": (
+        HTTPStatus.CONFLICT,
+        "1.0.1 says that it is a patch change of 1.0.0, but output probabilities is called scores now: that takes 2.0.0.",
+    ),
+    "illegal_status": (HTTPStatus.CONFLICT, "A version that is archived becomes deprecated, not approved."),
+    "alias_moved": (
+        HTTPStatus.PRECONDITION_FAILED,
+        "Somebody was first: production points at 1.1.0 since 2026-11-20T12:00:00+00:00.",
+    ),
+    "precondition_failed": (HTTPStatus.PRECONDITION_FAILED, "If-Match holds no ETag that this server gave out."),
+    "version_changed": (
+        HTTPStatus.PRECONDITION_FAILED,
+        "The version has changed since you read it; read it again.",
+    ),
+    "stale": (HTTPStatus.PRECONDITION_FAILED, "digits has been changed since you read it; read it again."),
     "version_exists": (HTTPStatus.CONFLICT, "digits has a version 1.0.0 already; versions never change."),
+    "gate_failed": (
+        HTTPStatus.CONFLICT,
+        "1.0.0 may not go to production. It would take: p99 of onnx-fp32 on cpu: 5.3 ms → ≤ 4 ms.",
+    ),
+    "already_live": (HTTPStatus.CONFLICT, "1.0.0 is live on production already, with this config."),
+    "not_live": (HTTPStatus.CONFLICT, "1.0.0 is not live on production any more: it was superseded."),
+    "nothing_to_roll_back_to": (
+        HTTPStatus.CONFLICT,
+        "Nothing that was live on production before is left that could be live today.",
+    ),
     "username_taken": (HTTPStatus.CONFLICT, "There is a user 'ada' already."),
+    "too_many_parents": (HTTPStatus.CONFLICT, "A version has at most 100 parents."),
+    "edge_exists": (HTTPStatus.CONFLICT, "This version has that parent as dataset already."),
+    "lineage_cycle": (HTTPStatus.CONFLICT, "That would be a circle: ada/a@1.0.0 ← ada/b@1.0.0 ← ada/a@1.0.0."),
+    "not_a_token": (
+        HTTPStatus.CONFLICT,
+        "You came with an API key: revoke it, or sign out with everywhere=true.",
+    ),
+    "grant_to_owner": (HTTPStatus.CONFLICT, "digits is ada's own; no grant adds to that."),
+    "role_in_use": (HTTPStatus.CONFLICT, "3 users have the role trainer; take it from them first."),
+    "built_in_role": (
+        HTTPStatus.CONFLICT,
+        "The role reader comes with Slipway and stays as it is; make one of your own.",
+    ),
+    "model_names_taken": (HTTPStatus.CONFLICT, "ada has models of the same name: digits."),
+    "model_deployed": (HTTPStatus.CONFLICT, "grace owns models that are deployed."),
+    "owns_models": (
+        HTTPStatus.CONFLICT,
+        "grace owns 2 models; say what becomes of them: models=delete or models=to:NAME.",
+    ),
+    "last_admin": (HTTPStatus.CONFLICT, "Nobody would be an admin any more; make somebody else one first."),
+    "email_taken": (HTTPStatus.CONFLICT, "ada@example.org is somebody else's address."),
+    "retention_over": (HTTPStatus.CONFLICT, "digits was deleted more than 30 days ago; its bytes may be gone."),
+    "version_has_alias": (HTTPStatus.CONFLICT, "1.0.0 is default; move that first."),
+    "version_deployed": (HTTPStatus.CONFLICT, "1.0.0 is live in production; end that first."),
+    "name_in_use_by_deleted": (
+        HTTPStatus.CONFLICT,
+        "You have deleted a model 'digits', and it still has that name.",
+    ),
+    "name_unconfirmed": (
+        HTTPStatus.CONFLICT,
+        "'digitss' may be a mistake for ada/digits; confirm_name=true makes it all the same.",
+    ),
+    "name_confusable": (HTTPStatus.CONFLICT, "'d1gits' looks the same as ada/digits; choose another name."),
+    "model_exists": (HTTPStatus.CONFLICT, "You have a model 'digits' already."),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body exceeds 1 MiB."),
     "invalid_field": (HTTPStatus.UNPROCESSABLE_ENTITY, "body.name: Field required"),
+    "invalid_alias": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "'v1' cannot be an alias: 1 to 63 of a-z, 0-9, . _ and -, a letter first; no version number, not latest.",
+    ),
+    "invalid_metric": (HTTPStatus.UNPROCESSABLE_ENTITY, "accuracy is a share between 0 and 1, not 95."),
+    "invalid_gate": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "p99_below does not take these parameters: ms: Input should be greater than 0.",
+    ),
+    "repository_unknown": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "GitHub shows us no repository ada/sorter, or none with a licence; give the licence as text.",
+    ),
+    "invalid_parent": (HTTPStatus.UNPROCESSABLE_ENTITY, "There is no version digits@9.0.0 that you may see."),
+    "unknown_role": (HTTPStatus.UNPROCESSABLE_ENTITY, "There is no role trainer."),
+    "pattern_too_slow": (HTTPStatus.UNPROCESSABLE_ENTITY, "'(a+)+$' took longer than 1 s; make it simpler."),
+    "invalid_pattern": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "'(' is no regular expression: parentheses () not balanced.",
+    ),
     "quarantined": (HTTPStatus.LOCKED, "The scan found this version malicious; its bytes are never handed out."),
     "not_yet_scanned": (HTTPStatus.LOCKED, "This version has not been scanned yet."),
     "too_many_streams": (HTTPStatus.TOO_MANY_REQUESTS, "You follow 50 runs already; end a stream, or poll."),
     "rate_limited": (HTTPStatus.TOO_MANY_REQUESTS, "You have used your 5 uploads for this hour."),
+    "budget_exhausted": (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "The key ci has used all the calls that it was made for.",
+    ),
+    "too_many_sign_ins": (HTTPStatus.TOO_MANY_REQUESTS, "Too many sign-ins have failed; wait, or use an API key."),
     "internal": (HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong on our side; it has been logged."),
     "database_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer; try again shortly."),
     "storage_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Storage does not answer."),
     "storage_full": (HTTPStatus.SERVICE_UNAVAILABLE, "Storage is full; free some space or raise its quota."),
+    "github_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "GitHub does not answer in time."),
 }
 """Codes that operations document, each with its status and an example of its detail."""
 
@@ -119,9 +235,17 @@ HINTS: Mapping[str, str] = {
     "quarantined": "Read the findings in the scan step's report of the version's run.",
     "not_granted": "Ask the owner for a grant, or an admin.",
     "own_upload": "Ask another reviewer; admins too are refused here.",
+    "gate_failed": "GET …/versions/{version}/promotability?target=… says what each gate found and what would do.",
     "not_waivable": "Condemn the file, or leave it where it is; the uploader can send a clean one.",
     "bytes_missing": "Try again in a minute.",
+    "version_breaks_contract": "Upload it again under the number that it takes, or with bump=major; versions never change.",
+    "alias_moved": "Look where it points now, and move it again if you still want to.",
     "internal": "Tell the operator the trace_id.",
+    "budget_exhausted": "Make another key, or give this one more calls: PATCH /api/v1/keys/{id}.",
+    "untrusted_bundle": "Ask the operator to add the other instance's public key to TRUSTED_KEYS.",
+    "quota_exceeded": "Delete what you no longer need and have it purged, or ask an admin for more.",
+    "name_in_use_by_deleted": "Restore it (POST /api/v1/models/{model}:restore), or have an admin purge it.",
+    "name_confusable": "GET /api/v1/models:check-name?name=… tells which names would be taken for another model.",
 }
 
 
@@ -205,7 +329,9 @@ def install(app: FastAPI) -> None:
     """Answer every error that a handler, a dependency or the router raises with a problem."""
 
     def ours(request: Request, error: Exception) -> Response:
-        return respond(_translate(error), trace_of(request))
+        problem = _translate(error)
+        request.state.code = problem.code  # for the log's line about the request
+        return respond(problem, trace_of(request))
 
     for kind in (SlipwayError, RegistryError, AdapterError, *_DATABASE_AWAY, DataError):
         app.add_exception_handler(kind, ours)

@@ -14,10 +14,13 @@ from typing import Any, Literal
 import redis
 import structlog
 from fastapi import APIRouter, Request, Response
+from fastapi.security import HTTPAuthorizationCredentials
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
-from api.deps import Parts, Services
-from api.schemas.health import About, Alive, Component, Health
+from api.deps import Parts, Problem, Services, principal
+from api.schemas.health import About, Alive, Component, Endpoint, Health, Metrics
+from api.traffic import Figures
 from shared.antivirus import Clamd
 from shared.db import Begin
 from shared.errors import DependencyUnavailable
@@ -91,10 +94,22 @@ def readyz(request: Request, response: Response) -> Health:
     return _health(request, response, detailed=True)
 
 
-@router.get("/health", summary="How is it", responses=NOT_READY)
-def health(request: Request, response: Response, *, detailed: bool = False) -> Health:
-    """As `/readyz`; the components only with `detailed=true`."""
-    return _health(request, response, detailed=detailed)
+@router.get(
+    "/health",
+    summary="How is it",
+    responses=NOT_READY,
+    openapi_extra={"security": [{}, {"bearer": []}]},
+)
+def health(request: Request, response: Response, parts: Parts, *, detailed: bool = False) -> Health:
+    """As `/readyz`; with `detailed=true` the components and, for admins, how the requests of this one process went.
+
+    Of several API processes each tells of itself alone, since it began; probes are not counted, event streams not timed.
+    """
+    said = _health(request, response, detailed=detailed)
+    if detailed and _admin_asks(request, parts):
+        figures = request.app.state.traffic.figures()
+        said.metrics, said.top_endpoints = _metrics(figures), _top(figures)
+    return said
 
 
 @router.get("/version", summary="What is it")
@@ -115,7 +130,53 @@ def _health(request: Request, response: Response, *, detailed: bool) -> Health:
     status = _overall(components)
     if status == "not_ready":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-    return Health(status=status, components=components if detailed else None)
+    return Health(status=status, timestamp=datetime.now(UTC), components=components if detailed else None)
+
+
+def _admin_asks(request: Request, parts: Services) -> bool:
+    """Whoever is nobody, or cannot be looked up now, gets the open part: a probe must have an answer."""
+    scheme, _, credential = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not credential:
+        return False
+    try:
+        return principal(request, parts, HTTPAuthorizationCredentials(scheme=scheme, credentials=credential)).may(
+            "admin"
+        )
+    except Problem:
+        return False
+    except SQLAlchemyError as error:
+        log.warning("health.nobody_known", error=type(error).__name__)
+        return False
+
+
+def _metrics(figures: Figures) -> Metrics:
+    import psutil
+
+    total = figures.total
+    return Metrics(
+        uptime_seconds=round(figures.uptime, 1),
+        total_requests=total.requests,
+        successful_requests=total.requests - total.failed,
+        failed_requests=total.failed,
+        error_rate_percent=round(100 * total.failed / total.requests, 2) if total.requests else 0.0,
+        avg_response_time_ms=_ms(total.average),
+        p95_response_time_ms=_ms(figures.p95),
+        p99_response_time_ms=_ms(figures.p99),
+        cpu_percent=psutil.cpu_percent(interval=None),
+        memory_percent=psutil.virtual_memory().percent,
+        disk_percent=psutil.disk_usage("/").percent,
+    )
+
+
+def _top(figures: Figures) -> list[Endpoint]:
+    return [
+        Endpoint(endpoint=name, count=each.requests, errors=each.failed, avg_response_ms=_ms(each.average))
+        for name, each in figures.top
+    ]
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 2)
 
 
 def _overall(components: Mapping[str, Component]) -> Status:

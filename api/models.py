@@ -1,25 +1,78 @@
-"""Models over HTTP: the named lines of versions that somebody may see."""
+"""Models over HTTP: the named lines of versions that somebody may see, made, found and changed."""
 
 from __future__ import annotations
 
+import hashlib
+from decimal import Decimal
+from http import HTTPStatus
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from sqlalchemy import Row
 
-from api.deps import Principal, Transaction, require
+from api import etags
+from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented, invalid
+from api.etags import IfMatch, IfNoneMatch
+from api.names import remembering
 from api.paging import MAX_LIMIT, Cursor, Limit, decode, next_page
-from api.schemas.models import Latest, Model, Models
-from registry import store
+from api.schemas.models import (
+    QUERIED,
+    FoundVersion,
+    FoundVersions,
+    Latest,
+    Model,
+    ModelChange,
+    Models,
+    NewModel,
+    Target,
+    VersionQuery,
+)
+from registry import audit, models, naming, store
 
 router = APIRouter(prefix="/models", tags=["models"])
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
+Uploader = Annotated[Principal, Depends(require("models:upload"))]
 
 Status = Literal["training", "testing", "approved", "deprecated", "archived"]
 
-Words = Annotated[str | None, Query(max_length=200)]
+Word = Annotated[str | None, Query(max_length=200)]
+
+_PLACES = {"downloads": int, "rating": Decimal, "name": str}
+"""How a cursor's place is read, where it is no time."""
+_OWNERS_BUSINESS = frozenset({"visibility", "protected_aliases"})
+"""What nobody changes who was only given a grant."""
+_CARD_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
+
+
+@router.post(
+    "",
+    summary="Make a model without a version",
+    status_code=HTTPStatus.CREATED,
+    responses=documented(
+        "unauthenticated",
+        "forbidden",
+        "model_exists",
+        "name_confusable",
+        "name_unconfirmed",
+        "name_in_use_by_deleted",
+        "invalid_field",
+    ),
+)
+def create_model(wish: NewModel, response: Response, asking: Uploader, parts: Parts) -> Model:
+    """It is yours. A name that looks like another model's is refused; one that is near to one wants `confirm_name`."""
+    values = wish.model_dump(exclude={"name", "confirm_name"})
+    with remembering(parts.begin), parts.begin() as session:
+        made = naming.create(
+            session, owner_id=asking.user_id, name=wish.name, values=values, confirmed=wish.confirm_name
+        )
+        row = models.read(session, asking.viewer, str(made.id))
+        audit.append(session, asking.actor, "model.created", str(row.id), {"name": row.name})
+    response.headers["Location"] = f"/api/v1/models/{row.id}"
+    return tagged(response, row)
 
 
 @router.get(
@@ -31,64 +84,217 @@ def list_models(
     asking: Reader,
     session: Transaction,
     *,
-    search: Annotated[str | None, Query(max_length=200, description="in names and descriptions")] = None,
-    model_type: Words = None,
-    framework: Words = None,
+    search: Annotated[
+        str | None,
+        Query(max_length=200, description='words, as in a web search: `"a phrase"`, `or`, `-without`, the last a part'),
+    ] = None,
+    regex: Annotated[str | None, Query(min_length=1, max_length=200, description="for names, POSIX")] = None,
+    model_type: Word = None,
+    framework: Word = None,
     status: Annotated[Status | None, Query(description="of any of the model's versions")] = None,
+    stage: Annotated[Target | None, Query(description="where a version is live")] = None,
+    tag: Annotated[list[str], Query(max_length=20, description="all of them")] = [],  # noqa: B006 - FastAPI copies it
+    owner: Word = None,
+    is_active: bool | None = None,
+    deleted: Annotated[bool, Query(description="instead: what you have deleted")] = False,
+    sort: models.Sort = "created_at",
+    order: Literal["asc", "desc"] = "desc",
     cursor: Cursor = None,
     limit: Limit = 20,
     page: Annotated[int | None, Query(ge=1, le=10_000, description="instead of a cursor")] = None,
     size: Annotated[int | None, Query(ge=1, le=MAX_LIMIT, description="with page")] = None,
     skip: Annotated[int | None, Query(ge=0, le=1_000_000, description="instead of a cursor")] = None,
 ) -> Models:
-    """Yours and the public ones, newest first. `page` and `skip` also count them all in `total`."""
+    """Yours, those that you were given a grant for, and the public ones. `page` and `skip` also count them all in `total`."""
     ways = [name for name, given in (("cursor", cursor), ("page", page or size), ("skip", skip)) if given is not None]
     if len(ways) > 1:
         raise invalid({f"query.{way}": f"use one of {', '.join(ways)}" for way in ways})
     limit = size or limit
-    offset = skip or ((page or 1) - 1) * limit
-    wanted = store.Wanted(search=search, model_type=model_type, framework=framework, status=status)
-    rows = store.list_models(session, asking.viewer, wanted, after=decode(cursor), offset=offset, limit=limit + 1)
-    following = next_page(request, response, rows, limit)
-    latest = store.latest_versions(session, [row.id for row in rows])
+    wanted = models.Wanted(
+        search=search,
+        regex=regex,
+        model_type=model_type,
+        framework=framework,
+        status=status,
+        stage=stage,
+        tags=tag,
+        owner=owner,
+        is_active=is_active,
+        deleted=deleted,
+    )
+    after: models.Position | None = decode(cursor, _PLACES[sort]) if sort in _PLACES else decode(cursor)
+    rows = models.listed(
+        session,
+        asking.viewer,
+        wanted,
+        order=models.Order(by=sort, descending=order == "desc"),
+        after=after,
+        offset=skip or ((page or 1) - 1) * limit,
+        limit=limit + 1,
+    )
+    following = next_page(request, response, rows, limit, sorted_by="position")
     counted = ways in (["page"], ["skip"])
     return Models(
-        items=[_model(row, latest.get(row.id)) for row in rows],
+        items=[described(row) for row in rows],
         next=following,
-        total=store.count_models(session, asking.viewer, wanted) if counted else None,
+        total=models.count(session, asking.viewer, wanted) if counted else None,
     )
 
 
-@router.get("/{model}", summary="Read a model", responses=documented("unauthenticated", "forbidden", "model_not_found"))
-def read_model(model: str, asking: Reader, session: Transaction) -> Model:
-    """By id, or by the name of one of yours."""
+@router.post(
+    ":query",
+    summary="Look for many versions at once",
+    responses=documented("unauthenticated", "forbidden", "invalid_pattern", "pattern_too_slow", "invalid_field"),
+)
+def query_versions(
+    queries: Annotated[list[VersionQuery], Body(max_length=50, openapi_examples={"one": {"value": [QUERIED]}})],
+    asking: Reader,
+    session: Transaction,
+    *,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = 50,
+) -> FoundVersions:
+    """Every version that fits one of the queries, by name, the newest first; `[]` finds all that you may see."""
+    asked = [models.Query(name=each.name, version=each.version, regex=each.regex) for each in queries]
+    rows, total = models.versions_like(session, asking.viewer, asked, offset=offset, limit=limit)
+    return FoundVersions(items=[_found(row) for row in rows], total=total, offset=offset, limit=limit)
+
+
+@router.get(
+    "/{model}",
+    summary="Read a model",
+    response_model=Model,
+    responses=documented("unauthenticated", "forbidden", "model_not_found") | {304: {"description": "As you have it."}},
+)
+def read_model(
+    model: str, response: Response, asking: Reader, session: Transaction, *, if_none_match: IfNoneMatch = None
+) -> Model | Response:
+    """By id, by the name of one of yours, or by `owner~name`. With `If-None-Match` 304 while nothing has changed."""
+    found = tagged(response, models.read(session, asking.viewer, model))
+    if etags.matches(if_none_match, response.headers["ETag"]):
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": response.headers["ETag"]})
+    return found
+
+
+_CHANGE = documented(
+    "unauthenticated",
+    "forbidden",
+    "not_granted",
+    "model_not_found",
+    "name_confusable",
+    "stale",
+    "invalid_field",
+)
+
+
+@router.patch("/{model}", summary="Change a model", responses=_CHANGE)
+def change_model(
+    model: str,
+    change: ModelChange,
+    response: Response,
+    asking: Uploader,
+    parts: Parts,
+    *,
+    if_match: IfMatch = None,
+) -> Model:
+    """Only what you send is changed. With `If-Match`, 412 where somebody else was first; without, yours counts."""
+    changes = change.model_dump(exclude_unset=True)
+    with remembering(parts.begin), parts.begin() as session:
+        row = store.find_model(session, asking.viewer, model, permission="models:upload", lock=True)
+        beyond = sorted(_OWNERS_BUSINESS & changes.keys())
+        if beyond and not (asking.viewer.admin or row.owner_id == asking.user_id):
+            detail = f"Only {row.owner} and admins change {' and '.join(beyond)} of {row.name}."
+            raise Problem(HTTPStatus.FORBIDDEN, "not_granted", detail)
+        models.change(session, row, changes, expected=etags.revision(if_match))
+        if changes.get("visibility") == "public" and row.visibility == "private":
+            naming.refuse_look_alike(session, row)
+        found = tagged(response, models.read(session, asking.viewer, str(row.id)))
+        if changes:
+            told = {name: value for name, value in changes.items() if name != "card"}
+            details = {"name": row.name, "changed": sorted(changes), **told}
+            audit.append(session, asking.actor, "model.changed", str(row.id), details)
+        return found
+
+
+@router.put("/{model}", summary="Change a model (as PATCH)", responses=_CHANGE)
+def replace_model(
+    model: str,
+    change: ModelChange,
+    response: Response,
+    asking: Uploader,
+    parts: Parts,
+    *,
+    if_match: IfMatch = None,
+) -> Model:
+    """The same as PATCH, for clients that only know PUT: what is left out stays as it is."""
+    return change_model(model, change, response, asking, parts, if_match=if_match)
+
+
+@router.get(
+    "/{model}/card",
+    summary="Read a model's card",
+    response_class=HTMLResponse,
+    responses=documented("unauthenticated", "forbidden", "model_not_found", "card_not_found")
+    | {
+        200: {
+            "description": "The card, as a page without scripts or outside content, or as Markdown.",
+            "content": {
+                "text/html": {"schema": {"type": "string"}, "example": "<!doctype html>…<h1>Digits</h1>"},
+                "text/markdown": {"schema": {"type": "string"}, "example": "# Digits\n\nReads digits, 8 x 8."},
+            },
+        }
+    },
+)
+def read_card(
+    model: str, asking: Reader, session: Transaction, *, accept: Annotated[str, Header(max_length=1000)] = "*/*"
+) -> Response:
+    """A page that runs nothing and loads nothing; with `Accept: text/markdown` the text itself."""
     row = store.find_model(session, asking.viewer, model)
-    return _model(row, store.latest_versions(session, [row.id]).get(row.id))
+    text = models.card(session, row.id)
+    if text is None:
+        raise Problem(HTTPStatus.NOT_FOUND, "card_not_found", "This model has no card.")
+    if "text/markdown" in accept or "text/plain" in accept:
+        return PlainTextResponse(text, media_type="text/markdown", headers={"Vary": "Accept"})
+    return HTMLResponse(_page(row.name, text), headers={"Content-Security-Policy": _CARD_POLICY, "Vary": "Accept"})
 
 
-def _model(row: Row[Any], latest: Row[Any] | None) -> Model:
+def described(row: Row[Any]) -> Model:
+    """A model as `registry.models` shows it."""
     itself = f"/api/v1/models/{row.id}"
+    fields = {name: getattr(row, name) for name in Model.model_fields if name not in {"latest", "links", "stages"}}
+    latest = {name: getattr(row, f"latest_{name}") for name in models.LATEST}
     return Model(
-        id=row.id,
-        name=row.name,
-        owner=row.owner,
-        description=row.description,
-        model_type=row.model_type,
-        framework=row.framework,
-        licence=row.licence,
-        tags=row.tags,
-        visibility=row.visibility,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-        latest=latest
-        and Latest(
-            version=latest.version,
-            ordinal=latest.ordinal,
-            format=latest.format,
-            verdict=latest.verdict,
-            status=latest.status,
-            published_at=latest.published_at,
-            created_at=latest.created_at,
-        ),
-        links={"self": itself, "versions": f"{itself}/versions"},
+        **fields,
+        latest=Latest(**latest) if row.latest_version is not None else None,
+        stages=sorted(row.stages or ()),
+        links={
+            "self": itself,
+            "versions": f"{itself}/versions",
+            "card": f"{itself}/card",
+            "ratings": f"{itself}/ratings",
+            "usage": f"{itself}/usage",
+        },
     )
+
+
+def tagged(response: Response, row: Row[Any]) -> Model:
+    """The model, with an ETag that begins with its revision and changes with everything that is shown of it."""
+    model = described(row)
+    digest = hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:16]
+    response.headers["ETag"] = f'"{row.revision}-{digest}"'
+    return model
+
+
+def _found(row: Row[Any]) -> FoundVersion:
+    model = f"/api/v1/models/{row.model_id}"
+    fields = {name: getattr(row, name) for name in FoundVersion.model_fields if name != "links"}
+    return FoundVersion(**fields, links={"self": f"{model}/versions/{quote(row.version, safe='')}", "model": model})
+
+
+def _page(name: str, card: str) -> str:
+    from html import escape
+
+    from markdown_it import MarkdownIt
+
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
+    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{escape(name)}</title>\n<body>\n{body}</body></html>\n'

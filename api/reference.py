@@ -24,12 +24,21 @@ _SCHEMA = "#/components/schemas/"
 _EVERYWHERE = ("internal", "database_unavailable")
 _WITH_JSON = ("malformed_json", "too_large", "body_timeout")
 _TAGS = (
-    ("people", "Signing in, users, API keys."),
+    ("people", "Signing in, users, roles, grants, API keys."),
     ("models", "Named lines of versions; upload starts here."),
     ("versions", "What was taken in, what was made of it, where to get it."),
+    ("aliases", "Movable names of versions: production, champion, default."),
+    ("gates", "What a version must have shown before it goes anywhere, and who approves of it."),
+    ("deployments", "Which version is live where, and what was before."),
+    ("signatures", "What this instance vouches for, and the keys to verify it with."),
+    ("lineage", "What a version comes from, and what came from it."),
+    ("licences", "Whether a project may use a model."),
+    ("scores", "The net score and what it is made of."),
+    ("bundles", "Versions between instances, signed."),
     ("runs", "One plan carried out for one version: follow, cancel, retry."),
     ("reviews", "What lies in quarantine, and what people decide about it."),
     ("audit", "Who did what, sealed entry by entry."),
+    ("operations", "The log, for those who operate it."),
     ("health", "For those who operate it."),
 )
 _ABOUT = (
@@ -73,17 +82,24 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
     schemas["Problem"] = ProblemDocument.model_json_schema()
     for operation in _operations(document):
         answers = operation["responses"]
-        if "422" in answers:
+        if PROBLEM not in answers.get("422", {}).get("content", {PROBLEM: None}):
             answers["422"] = documented("invalid_field")[422]
         with_json = "application/json" in operation.get("requestBody", {}).get("content", {})
-        for status, answer in documented(*_EVERYWHERE, *(_WITH_JSON if with_json else ())).items():
-            said = answers.setdefault(str(status), answer).get("content", {}).get(PROBLEM, {})
-            said.get("examples", {}).update(answer["content"][PROBLEM]["examples"])
+        secured = bool(operation.get("security"))
+        codes = (*_EVERYWHERE, *(_WITH_JSON if with_json else ()), *(("budget_exhausted",) if secured else ()))
+        _add(answers, documented(*codes))
         for answer in [*answers.values(), operation.get("requestBody", {})]:
             for kind, content in answer.get("content", {}).items():
                 _illustrate(kind, content, schemas)
         operation["responses"] = dict(sorted(answers.items()))
     return document
+
+
+def _add(answers: dict[str, Any], more: dict[int | str, dict[str, Any]]) -> None:
+    """Further problems that an operation may answer with, beside those that it names itself."""
+    for status, answer in more.items():
+        named = answers.setdefault(str(status), answer).get("content", {}).get(PROBLEM, {})
+        named.get("examples", {}).update(answer["content"][PROBLEM]["examples"])
 
 
 def _illustrate(kind: str, content: dict[str, Any], schemas: dict[str, Any]) -> None:

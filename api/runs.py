@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented
+from api.etags import IfNoneMatch, matches
 from api.news import MOST_STREAMS, POLL
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.runs import RetryFrom, Run, Runs, RunStatus, RunSummary
@@ -85,7 +86,7 @@ def read_run(
     response: Response,
     asking: Reader,
     session: Transaction,
-    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Run | Response:
     """Its steps with their reports, and the files they made. Poll it with `If-None-Match`, or follow its events."""
     row, steps = store.find(session, _viewer(session, asking, run_id), run_id)
@@ -94,7 +95,7 @@ def read_run(
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if not Status(row.status).terminal:
         headers["Retry-After"] = LOOK_AGAIN
-    if _matches(if_none_match, tag):
+    if matches(if_none_match, tag):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     response.headers.update(headers)
     return run
@@ -325,9 +326,3 @@ def _file(file: Mapping[str, Any]) -> dict[str, Any]:
     """A file under the name that it has in the registry: its variant's, where it is one."""
     shown = {name: file[name] for name in ("role", "sha256", "size", "media_type", "meta")}
     return {"name": file["meta"].get("variant", file["name"]), **shown}
-
-
-def _matches(if_none_match: str | None, tag: str) -> bool:
-    """Weak comparison (RFC 9110 §13.1.2)."""
-    asked = [part.strip().removeprefix("W/") for part in (if_none_match or "").split(",")]
-    return "*" in asked or tag.removeprefix("W/") in asked

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -17,6 +18,7 @@ import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.routing import APIRoute
 from sqlalchemy import Row
+from sqlalchemy.orm import Session
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
@@ -25,12 +27,25 @@ from api import multipart
 from api.deps import Parts, Principal, Problem, Services, require
 from api.landing import Landing
 from api.lingering import lingering
+from api.names import remembering
 from api.reception import Arrival, Reception, digests_in
-from api.upload_reference import ANSWERS, DESCRIPTION, REQUEST_BODY, Accepted, Followed, Taken
-from pipeline import engine, online, planning
+from api.upload_reference import (
+    ANSWERS,
+    DESCRIPTION,
+    REQUEST_BODY,
+    VERSION_ANSWERS,
+    VERSION_BODY,
+    VERSION_DESCRIPTION,
+    Accepted,
+    Followed,
+    Taken,
+)
+from pipeline import comparing, engine, online, planning
 from pipeline import upload as form
+from pipeline.formats import Format
 from pipeline.run import Run
-from registry import store
+from registry import lineage, quotas, store
+from registry.audit import Actor
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -73,6 +88,18 @@ def paced(request: Request, parts: Parts, asking: Uploader) -> None:
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", detail)
 
 
+def afforded(request: Request, parts: Parts, asking: Uploader) -> None:
+    """Refuse a body that is longer than what the uploader's quota has left, before a byte of it is read."""
+    _refuse_length(request, parts, asking.user_id)
+
+
+def _refuse_length(request: Request, parts: Services, user_id: UUID) -> None:
+    said = request.headers.get("content-length", "")
+    length = max(0, int(said) - OVERHEAD) if said.isascii() and said.isdecimal() and len(said) < 20 else 0
+    with parts.begin() as session:
+        quotas.refuse_length(session, user_id, parts.settings.plans, length)
+
+
 @router.post(
     "/upload",
     status_code=HTTPStatus.ACCEPTED,
@@ -81,22 +108,63 @@ def paced(request: Request, parts: Parts, asking: Uploader) -> None:
     response_model=Accepted,
     responses=ANSWERS,
     openapi_extra={"requestBody": REQUEST_BODY},
-    dependencies=[Depends(paced)],
+    dependencies=[Depends(afforded), Depends(paced)],
 )
 async def upload(request: Request, response: Response, parts: Parts, asking: Uploader) -> Accepted | Response:
+    return await take_in(request, response, parts, asking, Reception)
+
+
+def target(model: str, parts: Parts, asking: Uploader) -> Row[Any]:
+    """The model that a version is for. In a transaction of its own, so that none is open while the upload streams."""
+    with parts.begin() as session:
+        return store.find_model(session, asking.viewer, model, permission="models:upload")
+
+
+def afforded_by_owner(request: Request, parts: Parts, into: Annotated[Row[Any], Depends(target)]) -> None:
+    """As `afforded`, of the model's owner, whose quota it is that a version fills."""
+    _refuse_length(request, parts, into.owner_id)
+
+
+@router.post(
+    "/{model}/versions",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Upload a version",
+    description=VERSION_DESCRIPTION,
+    response_model=Accepted,
+    responses=VERSION_ANSWERS,
+    openapi_extra={"requestBody": VERSION_BODY},
+    dependencies=[Depends(afforded_by_owner), Depends(paced)],
+)
+async def upload_version(
+    request: Request, response: Response, parts: Parts, asking: Uploader, into: Annotated[Row[Any], Depends(target)]
+) -> Accepted | Response:
+    named = partial(Reception, model=into.name)
+    return await take_in(request, response, parts, asking, named, into)
+
+
+async def take_in(
+    request: Request,
+    response: Response,
+    parts: Services,
+    asking: Principal,
+    open_reception: Callable[[Landing, Settings, tuple[Format, ...]], Reception],
+    into: Row[Any] | None = None,
+) -> Accepted | Response:
+    """Take a form in, whatever kind of reception reads it: a version of the model `into`, or of the one that the form names."""
     began = time.perf_counter()
     length = _admitted_length(request, parts.settings)
     try:
         boundary = multipart.boundary_of(request.headers.get("content-type", ""))
         async with Landing(parts.staging, longest=min(length, parts.settings.max_upload_size)) as landing:
+            reception = open_reception(landing, parts.settings, parts.formats)
             try:
                 async with asyncio.timeout(parts.settings.upload_timeout):
-                    arrival = await _receive(request, boundary, Reception(landing, parts.settings, parts.formats))
+                    arrival = await _receive(request, boundary, reception)
                     await landing.complete()
             except TimeoutError as error:
                 detail = f"The upload took longer than {parts.settings.upload_timeout} s."
                 raise Problem(HTTPStatus.REQUEST_TIMEOUT, "upload_timeout", detail) from error
-            row, run = await landing.run(lambda: _record(parts, asking, landing, arrival))
+            row, run = await landing.run(lambda: _record(parts, asking, landing, arrival, reception.recorded, into))
     except multipart.MalformedError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, "malformed_multipart", str(error)) from error
     except ClientDisconnect:
@@ -121,7 +189,8 @@ def _admitted_length(request: Request, settings: Settings) -> int:
 
 
 def _most(settings: Settings) -> int:
-    return settings.max_upload_size + len(form.SIDE_FILES) * settings.max_side_file_size + OVERHEAD
+    beside = len(form.SIDE_FILES) + 1  # and the document of a bundle
+    return settings.max_upload_size + beside * settings.max_side_file_size + OVERHEAD
 
 
 def _too_large(settings: Settings) -> Problem:
@@ -180,12 +249,21 @@ class _Pace:
         self._came, self._waited = 0, 0.0
 
 
-def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arrival) -> tuple[Row[Any], Run]:
-    """Version, run and first doorbell in one transaction."""
+def _record(
+    parts: Services,
+    asking: Principal,
+    landing: Landing,
+    arrival: Arrival,
+    also: Callable[[Session, Row[Any], Actor], None],
+    into: Row[Any] | None,
+) -> tuple[Row[Any], Run]:
+    """Version, run and first doorbell in one transaction, and what `also` adds to it."""
     said, model = arrival.declaration, arrival.model
     servable = arrival.format.why_unservable(said.declared) is None
     intake = store.Intake(
-        owner_id=asking.user_id,
+        owner_id=asking.user_id if into is None else into.owner_id,
+        uploaded_by=asking.user_id,
+        model_id=None if into is None else into.id,
         model=said.name,
         version=said.version,
         bump=said.bump,
@@ -200,8 +278,10 @@ def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arriv
             role: {"name": file.name, "key": file.key, "sha256": file.sha256, "size": file.size}
             for role, file in arrival.side_files.items()
         },
+        card=arrival.card,
+        confirm_name=said.confirm_name,
     )
-    with parts.begin() as session:
+    with remembering(parts.begin), parts.begin() as session:
         without = planning.unwanted(
             parts.stages,
             policy=parts.settings.tensorrt,
@@ -209,8 +289,18 @@ def _record(parts: Services, asking: Principal, landing: Landing, arrival: Arriv
             served=online.served(session),
         )
         plan = planning.intake(parts.stages, servable=servable, extra=arrival.extra, without=without)
+        quotas.admit_version(
+            session,
+            intake.owner_id,
+            parts.settings.plans,
+            model=said.name,
+            files=[(file.sha256, file.size) for file in (model, *arrival.side_files.values())],
+        )
         row = store.add_version(session, intake)
+        comparing.refuse_unless_number_fits(session, row)
         run = engine.submit(session, version_id=row.id, owner_id=asking.user_id, plan=plan)
+        lineage.declare_uploaded(session, asking.viewer, asking.actor, row.id, said.declared)
+        also(session, row, asking.actor)
         landing.keep()
     return row, run
 
@@ -235,6 +325,7 @@ def _accepted(arrival: Arrival, row: Row[Any], run: Run) -> Accepted:
                 title=arrival.format.title,
                 unservable=arrival.format.why_unservable(arrival.declaration.declared),
                 extra=arrival.extra,
+                card_unshown="card" in arrival.side_files and arrival.card is None,
             ),
         ),
         run=Followed(id=run.id, status=run.status, links={"self": here, "events": f"{here}/events"}),

@@ -83,6 +83,18 @@ curl -H "Authorization: Bearer $SLIPWAY_API_KEY" \\
 ```
 """
 
+VERSION_DESCRIPTION = """As `POST /api/v1/models/upload`, for a model that is there: yours, or one whose owner has granted you models:upload.
+
+The version is the owner's model's, whoever uploads it. A number that says less than what is declared to have changed
+(a patch whose classes are in another order) is refused with `version_breaks_contract`.
+
+```sh
+curl -H "Authorization: Bearer $SLIPWAY_API_KEY" \\
+     -F version=v2 -F format=onnx -F accuracy=0.95 -F 'output_shape=[1, 10]' -F file=@digits.onnx \\
+     $SLIPWAY_URL/api/v1/models/ada~digits/versions
+```
+"""
+
 
 def _text(field: form.Field) -> dict[str, Any]:
     return {"type": "string", "description": field.meaning, "examples": [field.example]}
@@ -92,25 +104,60 @@ def _file(description: str) -> dict[str, Any]:
     return {"type": "string", "format": "binary", "description": description}
 
 
-REQUEST_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["name", form.MODEL_FILE],
-                "properties": {name: _text(field) for name, field in form.FIELDS.items()}
-                | {form.MODEL_FILE: _file(f"The model; `file` is another name for it. {accepted()}")}
-                | {
-                    name: _file(f"{side.meaning.capitalize()} ({' '.join(side.extensions)}).")
-                    for name, side in form.SIDE_FILES.items()
+def _form(required: list[str], example: dict[str, str]) -> dict[str, Any]:
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": required,
+                    "properties": {name: _text(field) for name, field in form.FIELDS.items()}
+                    | {form.MODEL_FILE: _file(f"The model; `file` is another name for it. {accepted()}")}
+                    | {
+                        name: _file(f"{side.meaning.capitalize()} ({' '.join(side.extensions)}).")
+                        for name, side in form.SIDE_FILES.items()
+                    },
+                    "additionalProperties": False,
                 },
-                "additionalProperties": False,
-            },
-            "example": {"name": "digits", "version": "1.0.0", "input_shape": "[1, 1, 8, 8]"},
-        }
-    },
-}
+                "example": example,
+            }
+        },
+    }
+
+
+REQUEST_BODY = _form(["name", form.MODEL_FILE], {"name": "digits", "version": "1.0.0", "input_shape": "[1, 1, 8, 8]"})
+VERSION_BODY = _form(
+    [form.MODEL_FILE], {"version": "1.1.0", "accuracy": "0.95", "release_notes": "Trained on the second batch."}
+)
+
+_REFUSALS = (
+    "unsupported_format",
+    "content_mismatch",
+    "malformed_multipart",
+    "missing_file",
+    "empty_file",
+    "invalid_digest",
+    "digest_mismatch",
+    "unauthenticated",
+    "forbidden",
+    "quota_exceeded",
+    "upload_stalled",
+    "upload_too_slow",
+    "upload_timeout",
+    "version_exists",
+    "name_confusable",
+    "name_unconfirmed",
+    "name_in_use_by_deleted",
+    "version_breaks_contract",
+    "too_large",
+    "invalid_field",
+    "invalid_parent",
+    "rate_limited",
+    "storage_unavailable",
+    "storage_full",
+    "database_unavailable",
+)
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
     202: {
@@ -121,25 +168,6 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
             "RateLimit": {"description": "uploads left in this hour", "schema": {"type": "string"}},
         },
     },
-    **documented(
-        "unsupported_format",
-        "content_mismatch",
-        "malformed_multipart",
-        "missing_file",
-        "empty_file",
-        "invalid_digest",
-        "digest_mismatch",
-        "unauthenticated",
-        "forbidden",
-        "upload_stalled",
-        "upload_too_slow",
-        "upload_timeout",
-        "version_exists",
-        "too_large",
-        "invalid_field",
-        "rate_limited",
-        "storage_unavailable",
-        "storage_full",
-        "database_unavailable",
-    ),
+    **documented(*_REFUSALS),
 }
+VERSION_ANSWERS = ANSWERS | documented(*_REFUSALS, "not_granted", "model_not_found")

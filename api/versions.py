@@ -1,148 +1,225 @@
-"""Versions over HTTP: what was taken in, what was made of it, and short-lived addresses of the bytes."""
+"""Versions over HTTP: what was taken in and what was made of it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import PurePosixPath
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from api.deps import Parts, Principal, Problem, Transaction, require
+from api.deps import Principal, Problem, Transaction, require
 from api.errors import documented
+from api.preconditions import IfMatch, revision_in, tag
 from api.schemas.files import Artifact, Artifacts
-from api.schemas.versions import Download, LeantOn, Version, Versions, VersionSummary
-from pipeline import evidence, quarantine, selection
+from api.schemas.metrics import Metric
+from api.schemas.versions import (
+    LeantOn,
+    NewStatus,
+    Port,
+    Version,
+    VersionChange,
+    Versions,
+    VersionSummary,
+)
+from pipeline import comparing, evidence, selection
 from pipeline import store as runs
-from registry import store
+from registry import aliases, audit, contracts, metrics, pointers, reviews, statuses, store
+from registry.components import SOURCE
+from registry.statuses import Status
 from registry.store import Viewer
 
 router = APIRouter(prefix="/models/{model}/versions", tags=["versions"])
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
-Downloader = Annotated[Principal, Depends(require("models:download"))]
+Uploader = Annotated[Principal, Depends(require("models:upload"))]
 
-SOURCE = "source"
-"""The artifact name of the uploaded bytes."""
 RAW = "application/octet-stream"
-_RUNS_LOOKED_AT = 1000
 _ABOUT_ONE = ("unauthenticated", "forbidden", "model_not_found", "version_not_found")
+_CHANGES_ONE = (*_ABOUT_ONE, "not_granted")
 
 
-@router.get("", summary="List versions", responses=documented("unauthenticated", "forbidden", "model_not_found"))
-def list_versions(model: str, asking: Reader, session: Transaction) -> Versions:
-    """Newest first."""
+@router.get(
+    "",
+    summary="List versions",
+    responses=documented("unauthenticated", "forbidden", "model_not_found", "invalid_field"),
+)
+def list_versions(
+    model: str,
+    asking: Reader,
+    session: Transaction,
+    *,
+    status: Annotated[Status | None, Query()] = None,
+    is_default: Annotated[bool | None, Query(description="whether the alias `default` points at it")] = None,
+) -> Versions:
+    """Newest first, each with the aliases that point at it."""
     owner = store.find_model(session, asking.viewer, model)
-    newest_run: dict[UUID, UUID] = {}
-    for run in runs.find_many(session, asking.viewer, model=owner.name, limit=_RUNS_LOOKED_AT):
-        newest_run.setdefault(run.version_id, run.id)
-    rows = store.list_versions(session, owner.id)
-    return Versions(items=[VersionSummary(**_summary(owner, row, newest_run.get(row.id))) for row in rows])
+    rows = store.list_versions(session, owner.id, status=status, is_default=is_default)
+    run = runs.newest(session, asking.viewer, [row.id for row in rows])
+    named = aliases.names(session, owner.id)
+    return Versions(
+        items=[VersionSummary(**_summary(owner, row, run.get(row.id), named.get(row.id, []))) for row in rows]
+    )
 
 
 @router.get("/{version}", summary="Read a version", responses=documented(*_ABOUT_ONE))
-def read_version(model: str, version: str, asking: Reader, session: Transaction) -> Version:
-    """By SemVer (`1.2.0`, `v1.2`), by ordinal (`3`: the third upload), or `latest`."""
-    return described(session, asking.viewer, *find(session, asking.viewer, model, version))
+def read_version(model: str, version: str, response: Response, asking: Reader, session: Transaction) -> Version:
+    """By SemVer (`1.2.0`, `v1.2`), by ordinal (`3`: the third upload), by alias (`production`, `default`), or `latest`."""
+    owner, row = find(session, asking.viewer, model, version)
+    tag(response, row.revision)
+    return described(session, asking.viewer, owner, row)
+
+
+@router.patch(
+    "/{version}",
+    summary="Change a version's release notes",
+    responses=documented(*_CHANGES_ONE, "version_changed", "precondition_failed", "invalid_field"),
+)
+def change_version(
+    model: str,
+    version: str,
+    change: VersionChange,
+    response: Response,
+    asking: Uploader,
+    session: Transaction,
+    if_match: IfMatch = None,
+) -> Version:
+    """The only thing that may be said anew; all else of a version never changes. `If-Match` keeps others' words safe."""
+    owner, row = _own(session, asking, model, version)
+    row = store.describe_version(session, row.id, revision=revision_in(if_match), release_notes=change.release_notes)
+    tag(response, row.revision)
+    answer = described(session, asking.viewer, owner, row)
+    audit.append(session, asking.actor, "version.noted", str(row.id), {"release_notes": change.release_notes})
+    return answer
+
+
+@router.put(
+    "/{version}/status",
+    summary="Set a version's status",
+    responses=documented(
+        *_CHANGES_ONE,
+        "illegal_status",
+        "version_in_use",
+        "version_breaks_contract",
+        "version_changed",
+        "precondition_failed",
+        "invalid_field",
+    ),
+)
+def set_status(
+    model: str,
+    version: str,
+    wanted: NewStatus,
+    response: Response,
+    asking: Uploader,
+    session: Transaction,
+    if_match: IfMatch = None,
+) -> Version:
+    """`training`, `testing`, `approved`, `deprecated` or `archived`, by legal moves only.
+
+    From training to testing and back, from testing to approved and back, from approved to deprecated and back, from
+    anywhere to archived and from there to deprecated. Approving takes a version that is published and clean and whose
+    number says what changed; archiving one that no alias points at.
+    """
+    owner, row = _own(session, asking, model, version)
+    before = row.status
+    statuses.refuse_unless_legal(before, wanted.status, ready=row.published_at is not None and row.verdict == "clean")
+    if wanted.status == "approved":
+        comparing.refuse_unless_number_fits(session, row)
+    if wanted.status == "archived":
+        aliases.refuse_if_pointed_at(session, row)
+    row = store.describe_version(session, row.id, revision=revision_in(if_match), status=wanted.status)
+    tag(response, row.revision)
+    answer = described(session, asking.viewer, owner, row)
+    told = {"from": before, "to": wanted.status, "reason": wanted.reason}
+    audit.append(session, asking.actor, "version.status", str(row.id), told)
+    return answer
 
 
 @router.get("/{version}/artifacts", summary="List a version's artifacts", responses=documented(*_ABOUT_ONE))
 def list_artifacts(model: str, version: str, asking: Reader, session: Transaction) -> Artifacts:
     """What is stored: the `source` as it was uploaded, and, once promoted, what was made of it."""
     _, row = find(session, asking.viewer, model, version)
-    return Artifacts(items=_artifacts(session, row))
-
-
-@router.get(
-    "/{version}/download",
-    summary="Get a download address",
-    responses=documented(*_ABOUT_ONE, "artifact_not_found", "quarantined", "not_yet_scanned"),
-)
-def download(
-    model: str,
-    version: str,
-    asking: Downloader,
-    session: Transaction,
-    parts: Parts,
-    *,
-    artifact: Annotated[
-        str | None, Query(max_length=200, description="default: the version's `best_variant`; `source`: the upload")
-    ] = None,
-) -> Download:
-    """A short-lived URL of an artifact's bytes, for versions that the scan found clean only.
-
-    What was uploaded goes back to its owner and to nobody else, not even where the model is public.
-    """
-    owner, row = find(session, asking.viewer, model, version)
-    refuse_unless_clean(row)
-    published = store.list_artifacts(session, row.id)
-    name = artifact or _best(session, row, published) or SOURCE
-    lifetime = parts.settings.download_lifetime
-    if name == SOURCE and (asking.viewer.admin or owner.owner_id == asking.viewer.user_id):
-        bucket = parts.staging if row.original_key is None else parts.quarantine
-        return Download(
-            url=bucket.presign(row.original_key or row.staging_key, row.filename, lifetime),
-            expires_in=lifetime,
-            name=SOURCE,
-            filename=row.filename,
-            sha256=row.sha256,
-            size=row.size,
-            media_type=RAW,
-        )
-    found = next((one for one in published if one.name == name), None)
-    if found is None:
-        raise Problem(HTTPStatus.NOT_FOUND, "artifact_not_found", f"This version has no artifact {name!r}.")
-    filename = f"{owner.name}-{row.version}-{found.name.removesuffix(_suffix(found))}{_suffix(found)}"
-    return Download(
-        url=parts.registry.presign(found.key, filename, lifetime),
-        expires_in=lifetime,
-        name=found.name,
-        filename=filename,
-        sha256=found.sha256,
-        size=found.size,
-        media_type=found.media_type,
-    )
+    return Artifacts(items=_artifacts(row, store.list_artifacts(session, row.id)))
 
 
 def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) -> Version:
     """A version in full."""
-    run = next(iter(runs.find_many(session, viewer, version_id=row.id, limit=1)), None)
+    known = evidence.dossier(session, row.id)
+    published = store.list_artifacts(session, row.id)
+    promises = comparing.contract(known.reports, row)
     return Version(
-        **_summary(owner, row, run and run.id),
-        artifacts=_artifacts(session, row),
-        waivers=_leant_on(session, row),
-        best_variant=_best(session, row, store.list_artifacts(session, row.id)),
+        **_summary(
+            owner,
+            row,
+            runs.newest(session, viewer, [row.id]).get(row.id),
+            aliases.names(session, owner.id).get(row.id, []),
+        ),
+        release_notes=row.release_notes,
+        revision=row.revision,
+        uploaded_by=store.username(session, row.uploaded_by),
+        training_config=row.declared.get("training_config"),
+        inputs=_ports(promises.inputs) if promises else None,
+        outputs=_ports(promises.outputs) if promises else None,
+        classes=list(promises.classes) if promises else row.declared.get("classes"),
+        metrics=[metric(one) for one in metrics.latest(session, [row.id])[row.id]],
+        artifacts=_artifacts(row, published),
+        waivers=_leant_on(session, known.waived),
+        best_variant=_best(row, published, known.variants, known.rows),
         pinned=row.pins,
-        quality=runs.published_by(session, row.id).get("benchmark", {}).get("facts", {}).get("quality"),
+        quality=known.quality,
     )
 
 
-def _best(session: Session, row: Row[Any], published: Sequence[store.Artifact]) -> str | None:
+def best(session: Session, row: Row[Any], published: Sequence[store.Artifact]) -> str | None:
     """The variant to prefer on a CPU: pinned, or the fastest verified one, or the canonical one, where there is one."""
+    return _best(row, published, *evidence.of_version(session, row.id))
+
+
+def _best(
+    row: Row[Any], published: Sequence[store.Artifact], variants: Sequence[Any], measured: Sequence[Any]
+) -> str | None:
     servable = [one.name for one in published if one.role in evidence.SERVABLE]
-    variants, rows = evidence.of_version(session, row.id)
     canonical = next((one.name for one in published if one.role == "canonical"), None)
-    return selection.best(servable, variants, rows, pins=row.pins) or canonical
+    return selection.best(servable, variants, measured, pins=row.pins) or canonical
 
 
-def find(session: Session, viewer: Viewer, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
-    """A model and one of its versions, as far as the viewer may see them."""
-    owner = store.find_model(session, viewer, model)
+def _own(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
+    """A version that the asker may change, locked."""
+    owner = store.find_model(session, asking.viewer, model, permission="models:upload")
+    return owner, store.find_version(session, owner.id, version, lock=True)
+
+
+def _ports(ports: Sequence[contracts.Port]) -> list[Port]:
+    return [Port(name=one.name, dtype=one.dtype, shape=None if one.shape is None else list(one.shape)) for one in ports]
+
+
+def metric(row: Row[Any]) -> Metric:
+    """One measurement."""
+    return Metric(
+        id=row.id, name=row.name, value=row.value, dataset=row.dataset, at=row.at, recorded_by=row.recorded_by_name
+    )
+
+
+def find(
+    session: Session, viewer: Viewer, model: str, version: str, *, permission: str | None = None
+) -> tuple[Row[Any], Row[Any]]:
+    """A model and one of its versions, as far as the viewer may see them, and may do with them what the permission is for."""
+    owner = store.find_model(session, viewer, model, permission=permission)
     return owner, store.find_version(session, owner.id, version)
 
 
-def _leant_on(session: Session, row: Row[Any]) -> list[LeantOn]:
+def _leant_on(session: Session, waived: Sequence[UUID]) -> list[LeantOn]:
     """By what reviewers have let pass; their reasons and names stay with them."""
     now = datetime.now(UTC)
     return [
         LeantOn(rule=one.rule, sha256=one.sha256, expires_at=one.expires_at, counts=one.counts(now))
-        for one in quarantine.leant_on(session, row.id)
+        for one in (reviews.waivers_by_id(session, waived) if waived else ())
     ]
 
 
@@ -158,7 +235,7 @@ def refuse_unless_clean(row: Row[Any]) -> None:
             raise Problem(HTTPStatus.LOCKED, "quarantined", detail)
 
 
-def _artifacts(session: Session, row: Row[Any]) -> list[Artifact]:
+def _artifacts(row: Row[Any], published: Sequence[store.Artifact]) -> list[Artifact]:
     source = Artifact(
         name=SOURCE,
         role=SOURCE,
@@ -178,12 +255,12 @@ def _artifacts(session: Session, row: Row[Any]) -> list[Artifact]:
             meta=dict(one.meta),
             created_at=one.created_at,
         )
-        for one in store.list_artifacts(session, row.id)
+        for one in published
     ]
     return [source, *made]
 
 
-def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None) -> dict[str, Any]:
+def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None, named: list[str]) -> dict[str, Any]:
     model = f"/api/v1/models/{owner.id}"
     itself = f"{model}/versions/{quote(row.version, safe='')}"
     links = {
@@ -193,10 +270,12 @@ def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None) -> dict[str, A
         "download": f"{itself}/download",
         "variants": f"{itself}/variants",
         "rebuild": f"{itself}/rebuild",
+        "metrics": f"{itself}/metrics",
     }
     return {
         "id": row.id,
         "model": owner.name,
+        "owner": owner.owner,
         "version": row.version,
         "ordinal": row.ordinal,
         "format": row.format,
@@ -204,6 +283,8 @@ def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None) -> dict[str, A
         "servable": row.servable,
         "verdict": row.verdict,
         "status": row.status,
+        "aliases": named,
+        "is_default": pointers.DEFAULT in named,
         "published_at": row.published_at,
         "created_at": row.created_at,
         "sha256": row.sha256,
@@ -217,7 +298,3 @@ def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None) -> dict[str, A
         "run": run_id,
         "links": links if run_id is None else links | {"run": f"/api/v1/runs/{run_id}"},
     }
-
-
-def _suffix(artifact: store.Artifact) -> str:
-    return PurePosixPath(artifact.key).suffix

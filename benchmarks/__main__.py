@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME…] [--json]`: run every benchmark here, or the named ones, and print what they measured.
 
-Each is a module with `main() -> dict` of figures. Run them inside the stack: `make bench`.
+Each is a module with `main()`, which answers with figures by name or with a table to show as it is. Run them inside the stack: `make bench`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ def main() -> None:
         return
     for name, figures in results.items():
         print(f"\n{name}")
+        if isinstance(figures, str):
+            print(figures)
+            continue
         for figure, value in figures.items():
             print(f"  {figure:<44} {value}")
 

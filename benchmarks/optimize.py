@@ -1,19 +1,20 @@
-"""Our best variant beside ONNX Runtime's and OpenVINO's defaults, onnxslim and Olive, on four kinds of model.
+"""Our best variant beside ONNX Runtime's and OpenVINO's defaults, onnxslim and Olive, on four kinds of network.
 
-Ours is chosen first, by a race among what the optimize stage kept; then all take turns in one run on one thread. Only
-what still answers like the model counts: a form whose outputs are off by more than int8 may be is shown, not compared.
+Ours is what would be served: the optimize stage makes and verifies, a first measurement and `selection.best` choose.
+Then all take turns in a second one, each in a sandbox child of its own on one thread, by the protocol of the benchmark
+stage. What others made is verified as the stage verifies ours, by the loosest budget there is, int8's: what misses it
+is shown, and not compared. `OPTIMIZE_ROUNDS`, 60 by default; `OPTIMIZE_NETWORKS` names some only.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -21,99 +22,29 @@ from uuid import UUID
 
 import numpy as np
 import torch
-from torch import nn
 
-from benchmarks.peers import olive
-from examples import digits
+from benchmarks import networks
+from benchmarks.networks import Network
+from benchmarks.peers import optimisers
+from benchmarks.peers.optimisers import Peer
+from pipeline import measuring, recipes, selection
 from pipeline.canonical import finish
 from pipeline.errors import Rejected
-from pipeline.examination import way_of
+from pipeline.examination import Examination, way_of
 from pipeline.formats import PRELOAD
-from pipeline.formats.onnx import load
-from pipeline.racing import Times, race, winner
+from pipeline.measuring import CONTROL, SOURCE, Deadline, Form, Heat
 from pipeline.sandbox import Zygote
 from pipeline.signature import Tensor
 from pipeline.stage import Context, File, Passage, Sandbox, Upload
 from pipeline.stages import optimize
-from pipeline.toolchain import installed
 
-Way = tuple[Path, Mapping[str, Any]]
-"""A file and how it is run: what `formats.onnx.load` reads of `declared`."""
+CLOSE = 0.03
+"""By how much ours may be slower than the best of the others."""
 
-SAMPLES = 160
-OFF = 0.1
-"""Error of the outputs, relative to their RMS, up to which a form counts."""
-
-
-class Residual(nn.Module):
-    """Two convolutions around a shortcut."""
-
-    def __init__(self, narrow: int, wide: int, stride: int) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(narrow, wide, 3, stride, 1, bias=False), nn.BatchNorm2d(wide), nn.ReLU())
-        self.second = nn.Sequential(nn.Conv2d(wide, wide, 3, 1, 1, bias=False), nn.BatchNorm2d(wide))
-        fits = narrow == wide and stride == 1
-        self.short = nn.Identity() if fits else nn.Conv2d(narrow, wide, 1, stride, bias=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.second(self.first(x)) + self.short(x))
-
-
-class Encoder(nn.Module):
-    """One layer of BERT, 384 wide with 12 heads."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.qkv, self.out = nn.Linear(384, 3 * 384), nn.Linear(384, 384)
-        self.wide, self.narrow = nn.Linear(384, 1536), nn.Linear(1536, 384)
-        self.one, self.two = nn.LayerNorm(384), nn.LayerNorm(384)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        heads = self.qkv(x).reshape(-1, x.shape[1], 3, 12, 32).permute(2, 0, 3, 1, 4)
-        weights = torch.softmax(heads[0] @ heads[1].transpose(-1, -2) / 32**0.5, -1)
-        mixed = (weights @ heads[2]).transpose(1, 2).reshape(-1, x.shape[1], 384)
-        x = self.one(x + self.out(mixed))
-        found: torch.Tensor = self.two(x + self.narrow(nn.functional.gelu(self.wide(x))))
-        return found
-
-
-class Detector(nn.Module):
-    """Convolutions with SiLU as in YOLO, and a head that puts boxes in pixels and scores into one tensor."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        widths = (3, 16, 32, 64, 128, 128)
-        pairs = itertools.pairwise(widths)
-        self.body = nn.Sequential(*(self._block(one, other) for one, other in pairs))
-        self.boxes, self.scores = nn.Conv2d(128, 4, 1), nn.Conv2d(128, 80, 1)
-
-    @staticmethod
-    def _block(narrow: int, wide: int) -> nn.Module:
-        return nn.Sequential(nn.Conv2d(narrow, wide, 3, 2, 1, bias=False), nn.BatchNorm2d(wide), nn.SiLU())
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        seen = self.body(x)
-        boxes, scores = self.boxes(seen).sigmoid() * 320, self.scores(seen).sigmoid()
-        return torch.cat([boxes, scores], 1).flatten(2)
-
-
-def resnet18() -> nn.Module:
-    stem = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-    widths = ((64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2))
-    body = [Residual(*one) for one in (*widths, (512, 512, 1))]
-    return nn.Sequential(*stem, *body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
-
-
-def bert6() -> nn.Module:
-    return nn.Sequential(nn.Embedding(1000, 384), *(Encoder() for _ in range(6)))
-
-
-MODELS: Mapping[str, tuple[Callable[[], nn.Module], Callable[[int], torch.Tensor]]] = {
-    "resnet18": (resnet18, lambda count: torch.randn(count, 3, 160, 160)),
-    "bert6": (bert6, lambda count: torch.randint(0, 1000, (count, 64))),
-    "detector": (Detector, lambda count: torch.rand(count, 3, 320, 320)),
-    "digits": (lambda: digits.train(digits.data()[0]), lambda count: digits.data()[0].images[:count]),
-}
+NAMES = tuple(filter(None, os.environ.get("OPTIMIZE_NETWORKS", "").split(","))) or networks.NAMES
+CHOOSING, ROUNDS = 15, int(os.environ.get("OPTIMIZE_ROUNDS", "60"))
+TIMEOUT = 600.0
+CANONICAL = "onnx-fp32"
 
 
 @dataclass(kw_only=True)
@@ -134,68 +65,177 @@ class Shed:
         return Path(file.key)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A network as the canonical file that convert would hand on, and its samples as a user would upload them."""
+
+    path: Path
+    inputs: Sequence[Tensor]
+    samples: Mapping[str, Any]
+    calibration: Path
+
+
 def main() -> dict[str, Any]:
-    """By model: how many times as fast as ONNX Runtime's default each form is, its error, and ours over the best peer."""
-    results: dict[str, Any] = {"load": os.getloadavg()[0]}
-    for name in MODELS:
+    """By network: how ours compares with the best of the others, and every form's speed over ONNX Runtime's default."""
+    results: dict[str, Any] = {"versions": optimisers.versions(), "rounds": ROUNDS}
+    for name in NAMES:
         with tempfile.TemporaryDirectory() as folder, closing(Zygote(preload=PRELOAD)) as zygote:
             Path(folder).chmod(0o755)
-            results[name] = json.dumps(_measured(name, Path(folder), zygote))
-            print(f"  {name}: {results[name]}", file=sys.stderr)
+            found = _compared(networks.make(name), Path(folder), zygote)
+            results |= {f"{name}: {what}": said for what, said in found.items()}
+            print(json.dumps({name: found}, indent=1), file=sys.stderr)
     return results
 
 
-def _measured(name: str, folder: Path, zygote: Sandbox) -> dict[str, Any]:
-    model, inputs, samples = _written(name, folder)
-    shed = _shed(model, inputs, samples, folder, zygote)
-    made = optimize.STAGE.run(cast("Context", shed)).files
-    ours: dict[str, Way] = {"onnx-fp32": (model, {})}
-    ours |= {str(one.meta["variant"]): (one.path, way_of(one.meta)) for one in made}
-    chosen = list(ours)[winner(_times(list(ours.values()), inputs))[0]]
-    field_ = {f"slipway: {chosen}": ours[chosen]} | _peers(model, folder)
-    speeds = winner(_times([field_["onnxruntime"], *field_.values()], inputs))[1][1:]
-    errors = _errors(model, field_, samples)
-    rows = {one: {"speed": speed, "error": error} for (one, error), speed in zip(errors.items(), speeds, strict=True)}
-    mine, *others = rows.values()
-    counting = [one["speed"] or 0.0 for one in others if (one["error"] or 0.0) <= OFF]
-    ahead = round((mine["speed"] or 0.0) / max(counting), 3)
-    return {"ours over the best peer": ahead, "load": round(os.getloadavg()[0], 1), "rows": rows}
+def _compared(network: Network, folder: Path, zygote: Sandbox) -> dict[str, Any]:
+    model = _written(network, folder)
+    shed = _shed(model, folder, zygote)
+    found = optimize.STAGE.run(cast("Context", shed))
+    ours = [Form(name=CANONICAL, role="canonical", form="onnx", path=model.path)]
+    ours += [
+        Form(name=one.meta["variant"], role="variant", form="onnx", path=one.path, way=way_of(one.meta))
+        for one in found.files
+    ]
+    chosen = _chosen(_measured(shed, model, ours, "choosing", CHOOSING), ours, found.facts["variants"])
+    others = list(optimisers.peers(model.path, model.samples, folder))
+    forms = [Form(name=one.name, role="peer", form="onnx", path=one.path, way=one.way) for one in others if one.path]
+    ranged = {one.name for one in others if one.ranged}
+    ranged |= {name for one in recipes.discover() if one.ranged for name in (one.name, one.repair) if name}
+    verified = _verified(shed, model, [chosen, *forms], ranged)
+    heat = _measured(
+        shed, model, [chosen, *(one for one in forms if isinstance(verified[one.name], dict))], "all", ROUNDS
+    )
+    return _told(chosen.name, heat, verified, others)
 
 
-def _written(name: str, folder: Path) -> tuple[Path, list[dict[str, Any]], dict[str, Any]]:
-    torch.set_num_threads(1)
-    torch.manual_seed(3)
-    make, draw = MODELS[name]
-    module, examples = make().eval(), draw(SAMPLES)
-    raw, model = folder / "raw.onnx", folder / "model.onnx"
+def _told(mine: str, heat: Heat, verified: Mapping[str, Any], others: Sequence[Peer]) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, said in verified.items():
+        if isinstance(said, str):
+            rows[name] = said
+            continue
+        speed = heat.compare(SOURCE, name).facts()
+        rows[name] = {
+            "speed": speed["speedup"],
+            "interval": speed["speedup_ci"],
+            "clock": speed["speedup_clock"],
+            **said,
+        }
+    rows |= {one.name: f"made nothing: {one.reason}" for one in others if one.reason}
+    counting = [one.name for one in others if one.name in heat.turns and verified[one.name]["counts"]]
+    best = max(counting, key=lambda name: heat.compare(SOURCE, name).ratio.value)
+    over = heat.compare(best, mine).ratio
+    return {
+        "ours": mine,
+        "best of the others": best,
+        "ours over it": over.facts(),
+        "holds": over.value >= 1 - CLOSE,
+        "control": heat.control(heat.clock(SOURCE)).facts(),
+        "rounds": heat.rounds,
+        "load": round(os.getloadavg()[0], 1),
+        **rows,
+    }
+
+
+def _chosen(heat: Heat, ours: Sequence[Form], variants: Sequence[Mapping[str, Any]]) -> Form:
+    """The form that the rule of the registry picks by this measurement."""
+    rows = [
+        {"name": one.name, "size": one.path.stat().st_size, **heat.compare(SOURCE, one.name).facts()} for one in ours
+    ]
+    for row in rows:
+        print(f"    {row['name']}: {row['speedup']} {row['speedup_ci']} {row['verdict']}", file=sys.stderr)
+    best = selection.best([one.name for one in ours], variants, rows)
+    return next(one for one in ours if one.name == best)
+
+
+def _measured(shed: Shed, model: Model, forms: Sequence[Form], purpose: str, rounds: int) -> Heat:
+    deadline = Deadline(TIMEOUT)
+    source = {one: Form(name=one, role=one, form="onnx", path=model.path) for one in (SOURCE, CONTROL)}
+    with ExitStack() as stack:
+        entrants = {
+            name: measuring.enter(
+                stack,
+                one,
+                sandbox=shed.sandbox,
+                scratch=shed.scratch / purpose / name.replace(" ", "-"),
+                inputs=model.inputs,
+                declared={},
+                deadline=deadline,
+                samples=model.calibration,
+            )
+            for name, one in (source | {one.name: one for one in forms}).items()
+        }
+        return measuring.measure(
+            entrants, deadline, batch=1, looks=(rounds,), seconds=deadline.left, clear=lambda _: True
+        )
+
+
+def _verified(shed: Shed, model: Model, forms: Sequence[Form], ranged: Collection[str]) -> dict[str, Any]:
+    """What verification says of each form beside the canonical file, a text where the form does not run.
+
+    Those whose ranges were fixed on the samples (`ranged`) go by the samples only, all others by every question.
+    """
+    examination = Examination(cast("Context", shed), "peers", model.inputs)
+    reference = examination.answers("reference", "onnx", model.path)
+    found: dict[str, Any] = {}
+    for one in forms:
+        try:
+            answers = examination.answers(one.name.replace(" ", "-"), "onnx", one.path, one.way)
+            said = examination.compare(
+                reference, answers, "int8", ["sample"] if one.name in ranged else None, locate=False
+            )
+        except Rejected as refusal:
+            found[one.name] = f"does not run: {refusal.message}"
+            continue
+        (output,), accuracy = said["outputs"], said["accuracy"]
+        found[one.name] = {
+            "counts": said["verified"],
+            "error": float(f"{output['rms_rel']:.2g}"),
+            "decisions": f"{output['decisions']['flips']} of {output['decisions']['compared']} differ",
+            "accuracy": None if accuracy is None else [accuracy["reference"], accuracy["candidate"]],
+        } | ({} if said["verified"] else {"reason": said["reason"]})
+    return found
+
+
+def _written(network: Network, folder: Path) -> Model:
+    raw, path = folder / "raw.onnx", folder / "model.onnx"
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
-        module, (examples[:2],), dynamo=True, external_data=False, verbose=False, dynamic_shapes=({0: batch},)
+        network.module,
+        (network.inputs[:2],),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+        dynamic_shapes=({0: batch},),
     )
     if program is None:
         raise RuntimeError("torch.onnx.export gave nothing back")
     program.save(raw)
-    finish(str(raw), str(model))
-    [given] = program.model.graph.inputs
-    shape = list(examples.shape[1:])
-    dtype = str(examples.numpy().dtype)
-    inputs = [Tensor(name=str(given.name), dtype=dtype, shape=[None, *shape], example=[1, *shape]).model_dump()]
-    return model, inputs, {str(given.name): examples.numpy()}
+    told = finish(str(raw), str(path))
+    arrays, (name,) = network.inputs.numpy(), told["inputs"]
+    shape = list(arrays.shape[1:])
+    tensor = Tensor(
+        name=name, dtype=str(arrays.dtype), shape=[None, *shape], example=[1, *shape], below=told["indices"].get(name)
+    )
+    uploaded: dict[str, Any] = {name: arrays}
+    uploaded |= {} if network.labels is None else {"labels": network.labels.numpy()}
+    np.savez(folder / "samples.npz", allow_pickle=False, **uploaded)
+    return Model(path=path, inputs=[tensor], samples={name: arrays}, calibration=folder / "samples.npz")
 
 
-def _shed(model: Path, inputs: list[dict[str, Any]], samples: dict[str, Any], folder: Path, zygote: Sandbox) -> Shed:
-    np.savez(folder / "samples.npz", **samples)
+def _shed(model: Model, folder: Path, zygote: Sandbox) -> Shed:
     (folder / "scratch").mkdir()
-    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
-    size = model.stat().st_size
-    meta = {"inputs": inputs, "outputs": []}
-    file = File(name="onnx-fp32", role="canonical", key=str(model), sha256=sha256, size=size, meta=meta)
+    (folder / "scratch").chmod(0o711)
+    sha256 = hashlib.sha256(model.path.read_bytes()).hexdigest()
+    size = model.path.stat().st_size
+    meta = {"inputs": [one.model_dump() for one in model.inputs], "outputs": []}
+    file = File(name=CANONICAL, role="canonical", key=str(model.path), sha256=sha256, size=size, meta=meta)
     upload = Upload(
         version_id=UUID(int=0),
         model="m",
         version="1.0.0",
         format="onnx",
-        filename=model.name,
+        filename=model.path.name,
         size=size,
         sha256=sha256,
         declared={},
@@ -205,46 +245,8 @@ def _shed(model: Path, inputs: list[dict[str, Any]], samples: dict[str, Any], fo
         sandbox=zygote,
         scratch=folder / "scratch",
         earlier={"convert": Passage(facts={}, files=[file])},
-        side_files={"calibration": folder / "samples.npz"},
+        side_files={"calibration": model.calibration},
     )
-
-
-def _peers(model: Path, folder: Path) -> dict[str, Way]:
-    import onnx
-    import onnxslim
-
-    slim = folder / "slim.onnx"
-    onnx.save_model(onnxslim.slim(onnx.load_model(model)), slim)
-    peers: dict[str, Way] = {"onnxruntime": (model, {}), "onnxslim": (slim, {})}
-    if installed("openvino"):
-        peers["openvino"] = model, {"runtime": "openvino", "session": {"precision": None}}
-    for precision in olive.PRECISIONS if olive.program() is not None else ():
-        made = olive.optimised(model, folder / f"olive-{precision}", precision)
-        if made is not None:
-            peers[f"olive {precision}"] = made, {}
-    return peers
-
-
-def _times(ways: list[Way], inputs: list[dict[str, Any]]) -> Any:
-    described = [{"model": str(path), "declared": dict(way)} for path, way in ways]
-    return Times.by(race(described, inputs), len(ways))
-
-
-def _errors(model: Path, forms: Mapping[str, Way], samples: dict[str, Any]) -> dict[str, float]:
-    few = {name: one[:16] for name, one in samples.items()}
-    expected = next(iter(load(str(model), [], {})(few).values()))
-    axes = tuple(axis for axis in range(expected.ndim) if axis != 1)  # by class or channel: small ones count as well
-    scale = np.sqrt(np.square(expected).mean(axis=axes))
-    found = {}
-    for name, (path, way) in forms.items():
-        try:
-            answer = next(iter(load(str(path), [], dict(way))(few).values()))
-        except Rejected:
-            found[name] = float("inf")
-            continue
-        off = np.sqrt(np.square(answer - expected).mean(axis=axes))
-        found[name] = round(float((off / np.maximum(scale, 1e-6)).mean()), 5)
-    return found
 
 
 if __name__ == "__main__":

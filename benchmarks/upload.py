@@ -65,11 +65,11 @@ def main() -> dict[str, Any]:
         )
         staging = storage.bucket(settings.bucket("staging"))
         staging.ensure()
-        token = _token(settings)
+        bearer = token(settings)
         through_api, direct = [], []
         with _server() as (port, process):
             for _ in range(ROUNDS + WARM_UP):
-                through_api.append(_measured(process.pid, lambda: _upload(port, token)))
+                through_api.append(_measured(process.pid, lambda: _upload(port, bearer)))
                 _empty(staging)
                 direct.append(_measured(os.getpid(), lambda: _put(staging)))
                 _empty(staging)
@@ -107,7 +107,7 @@ def _content() -> Iterator[bytes]:
         left -= min(left, len(_PATTERN))
 
 
-def _upload(port: int, token: str) -> None:
+def _upload(port: int, bearer: str) -> None:
     def part(name: str, more: str = "") -> bytes:
         return f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
 
@@ -115,7 +115,7 @@ def _upload(port: int, token: str) -> None:
     after = f"\r\n--{BOUNDARY}--\r\n".encode()
     connection = HTTPConnection("127.0.0.1", port, timeout=300)
     connection.putrequest("POST", "/api/v1/models/upload")
-    connection.putheader("Authorization", f"Bearer {token}")
+    connection.putheader("Authorization", f"Bearer {bearer}")
     connection.putheader("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")
     connection.putheader("Content-Length", str(len(before) + SIZE + len(after)))
     connection.endheaders(before)
@@ -173,10 +173,11 @@ def _empty(staging: Bucket) -> None:
     staging.delete([stored.key for stored in staging.list()])
 
 
-def _token(settings: Settings) -> str:
+def token(settings: Settings, username: str = "bench") -> str:
+    """A bearer token of a new user, good for an hour."""
     engine = connect(settings.sqlalchemy_url)
     with transactions(engine)() as session:
-        user = people.register(session, username="bench", password_hash=None, permissions=people.EVERYDAY)
+        user = people.register(session, username=username, password_hash=None, permissions=people.EVERYDAY)
     engine.dispose()
     return Tokens(settings.jwt_secret.get_secret_value(), lifetime=3600).issue(str(user.id))
 

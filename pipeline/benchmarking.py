@@ -10,7 +10,7 @@ from pydantic import Field
 
 from pipeline.signature import Answer, Tensor
 from pipeline.stage import Json
-from pipeline.trial import draw, read
+from pipeline.trial import Arrays, Predictor, draw, read
 from pipeline.verification import load
 
 SHORTEST_SAMPLE = 0.00025
@@ -114,7 +114,12 @@ def warm_up(batch: int) -> Json:
 
 def take_turn(batch: int, repeat: int, samples: int, discarded: int) -> Json:
     """So many samples to throw away and to keep, each of `repeat` timed iterations."""
-    predict, arrays, clock = _opened["predict"], _arrays(batch), time.perf_counter_ns
+    return turn(_opened["predict"], _arrays(batch), repeat=repeat, samples=samples, discarded=discarded)
+
+
+def turn(predict: Predictor, arrays: Arrays, *, repeat: int, samples: int, discarded: int) -> Json:
+    """The same of any predictor, in the form of `Turn`."""
+    clock = time.perf_counter_ns
     kept: list[list[int]] = []
     spent: list[int] = []
     waits = 0

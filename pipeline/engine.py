@@ -34,7 +34,7 @@ from pipeline.run import (
     advance,
 )
 from pipeline.run import submit as first_state
-from registry import reviews
+from registry import reviews, signatures
 from registry import store as registry
 from registry.store import Artifact, Viewer
 
@@ -204,9 +204,13 @@ def _publish(session: Session, run_id: UUID) -> None:
     published = last["facts"].get("published")
     if published is None:
         raise SlipwayError("nothing_published", "The last step of a plan must report what it published.")
+    version_id = store.version_of(session, run_id)
     registry.publish(
         session,
-        store.version_of(session, run_id),
+        version_id,
         [Artifact(**entry) for entry in published],
         servable=last["facts"].get("servable", True),
     )
+    manifest = last["facts"].get("manifest", {})
+    if "signature" in manifest:
+        signatures.add(session, version_id, sha256=manifest["sha256"], **manifest["signature"])

@@ -14,7 +14,6 @@ from pipeline.tables import runs, steps
 from registry import reviews
 from registry.errors import Missing
 from registry.tables import condemned, models, users, versions, waivers
-from registry.waivers import Waiver
 
 State = Literal["waiting", "scanning", "condemned"]
 """It needs a decision; its run goes on; never again."""
@@ -68,12 +67,6 @@ def concerns(session: Session, run_id: UUID) -> bool:
     except Missing:
         return False
     return True
-
-
-def leant_on(session: Session, version_id: UUID) -> list[Waiver]:
-    """The waivers without which the newest scan of a version that is over would not have passed."""
-    stops = passed(session, version_id).get("stops", ())
-    return reviews.waivers_by_id(session, [UUID(stop["waived"]) for stop in stops if stop["waived"]])
 
 
 def passed(session: Session, version_id: UUID) -> dict[str, Any]:

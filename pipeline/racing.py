@@ -1,7 +1,7 @@
 """A quick race between ways to run one model on this machine: which setting of a runtime is the faster one here.
 
 Not the benchmark: it decides how a variant is to be run, and the benchmark then measures the variant. All ways stay open
-in one sandbox child, on one thread, and take turns in random order.
+in one sandbox child, on one thread, and take turns in random order. By wall time, busy neighbours would choose.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
+from pipeline import benchmarking
+from pipeline.benchmarking import Turn, computes, iterations
 from pipeline.errors import Rejected
 from pipeline.formats.onnx import load
 from pipeline.signature import Answer, Tensor
@@ -24,14 +26,15 @@ GAIN = 1.03
 """How many times as fast a way must be to be preferred to the one before it."""
 
 ROUNDS = 9
-_LASTS = 0.002
-_MOST = 500
+_SAMPLES, _TURN = 12, 0.03
+"""Most samples in a turn, and the seconds that a turn may take: slow ways have fewer, two at least."""
+
 _SECONDS = 60.0
 _SEED = 11
 
 
 class Times(Answer):
-    """Seconds of a run by way and round, the fastest of three each; None for a way that does not work."""
+    """Seconds of a run by way and round, the fastest sample's; None for a way that does not work."""
 
     times: list[Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)] | None]
 
@@ -51,25 +54,30 @@ def race(ways: Json, inputs: Json) -> Json:
     arrays = draw(
         tensors, batch=1 if free else next((one.example[0] for one in tensors if one.example), 1), kind="normal"
     )
-    opened, repeat = {}, {}
+    opened, pace = {}, {}
     for number, way in enumerate(ways):
         try:
             predict = load(way["model"], inputs, way["declared"])
             predict(arrays)
-            started = time.perf_counter()
-            predict(arrays)
+            pace[number] = min(_timed(predict, arrays) for _ in range(2))
         except Rejected:
             continue
         opened[number] = predict
-        repeat[number] = max(1, min(_MOST, round(_LASTS / max(time.perf_counter() - started, 1e-9))))
-    times: dict[int, list[float]] = {number: [] for number in opened}
+    turns: dict[int, list[Turn]] = {number: [] for number in opened}
     rng, started = random.Random(_SEED), time.perf_counter()  # noqa: S311 - an order, not a secret
     for done in range(ROUNDS):
         if done and time.perf_counter() - started > _SECONDS:
             break
         for number in rng.sample(list(opened), len(opened)):
-            times[number].append(min(_timed(opened[number], arrays, repeat[number]) for _ in range(4)))
+            turns[number].append(_turn(opened[number], arrays, pace[number]))
+    times = seconds(turns)
     return {"times": [times.get(number) for number in range(len(ways))]}
+
+
+def seconds(turns: Mapping[int, Sequence[Turn]]) -> dict[int, list[float]]:
+    """Seconds of a run by way and round: CPU time where all ways only compute, else wall time for all."""
+    alone = all(computes(list(one)) for one in turns.values())
+    return {number: [turn.cpu_seconds if alone else turn.wall_seconds for turn in one] for number, one in turns.items()}
 
 
 def winner(times: Sequence[Sequence[float] | None]) -> tuple[int, list[float | None]]:
@@ -92,8 +100,14 @@ def _ratio(held: Sequence[float], other: Sequence[float]) -> float:
     return round(statistics.median(one / two for one, two in zip(held, other, strict=True)), 3)
 
 
-def _timed(predict: Predictor, arrays: Arrays, repeat: int) -> float:
+def _timed(predict: Predictor, arrays: Arrays) -> float:
     started = time.perf_counter()
-    for _ in range(repeat):
-        predict(arrays)
-    return (time.perf_counter() - started) / repeat
+    predict(arrays)
+    return time.perf_counter() - started
+
+
+def _turn(predict: Predictor, arrays: Arrays, pace: float) -> Turn:
+    samples = max(2, min(_SAMPLES, int(_TURN / max(pace, 1e-9))))
+    return Turn.of(
+        benchmarking.turn(predict, arrays, repeat=iterations(pace), samples=samples, discarded=max(1, samples // 3))
+    )

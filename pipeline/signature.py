@@ -19,6 +19,9 @@ Text = Annotated[str, Field(max_length=1000)]
 Size = Annotated[int, Field(ge=0, le=1 << 40)]
 Shape = Annotated[list[Size | None], Field(max_length=32)]
 
+Side = Literal["input", "output"]
+
+_VERBS: Mapping[Side, str] = {"input": "takes", "output": "gives"}
 _SEQUENCE, _PIXELS, _OTHER = 16, 64, 8
 _IMAGE_RANK = 4
 
@@ -111,18 +114,20 @@ def in_form(inspect: Callable[[str, Json], Json]) -> Callable[[str, Json], Json]
     return bounded
 
 
-def declared_shape(declared: Mapping[str, Json], name: str, names: Sequence[str]) -> list[int | None] | None:
+def declared_shape(
+    declared: Mapping[str, Json], name: str, names: Sequence[str], side: Side = "input"
+) -> list[int | None] | None:
     """The shape declared for input `name`, None in it where free (-1, null); None if nothing was declared.
 
     A bare list speaks for the only input, or the first of several.
     """
-    said = declared.get("input_shape")
+    said = declared.get(f"{side}_shape")
     if isinstance(said, Mapping):
         unknown = sorted(set(said) - set(names))
         if unknown:
             raise Rejected(
                 "shape_mismatch",
-                f"input_shape names {', '.join(unknown)}, but the model's inputs are {', '.join(names)}.",
+                f"{side}_shape names {', '.join(unknown)}, but the model's {side}s are {', '.join(names)}.",
                 declared=sorted(said),
                 found=list(names),
             )
@@ -132,12 +137,14 @@ def declared_shape(declared: Mapping[str, Json], name: str, names: Sequence[str]
     if not said:
         return None
     if not isinstance(said, list) or not all(one is None or (isinstance(one, int) and one >= -1) for one in said):
-        raise Rejected("invalid_input_shape", "input_shape must be a list of sizes, or map input names to such lists.")
+        raise Rejected(
+            f"invalid_{side}_shape", f"{side}_shape must be a list of sizes, or map {side} names to such lists."
+        )
     return [None if one in (None, -1) else int(one) for one in said]
 
 
-def matched(tensor: Tensor, declared: Sequence[int | None] | None) -> list[str]:
-    """Warnings about what was declared for an input; `Rejected` where it contradicts what was found.
+def matched(tensor: Tensor, declared: Sequence[int | None] | None, side: Side = "input") -> list[str]:
+    """Warnings about what was declared for an input or output; `Rejected` where it contradicts what was found.
 
     A declared shape may leave the batch axis out, and may fix what the model leaves free.
     """
@@ -150,16 +157,36 @@ def matched(tensor: Tensor, declared: Sequence[int | None] | None) -> list[str]:
     if len(full) != len(tensor.shape) or any(None not in (said, found) and said != found for said, found in pairs):
         raise Rejected(
             "shape_mismatch",
-            f"Input {tensor.name} was declared as {shown(declared)} but the model takes {shown(tensor.shape)}.",
-            input=tensor.name,
+            f"{side.capitalize()} {tensor.name} was declared as {shown(declared)} but the model "
+            f"{_VERBS[side]} {shown(tensor.shape)}.",
+            **{side: tensor.name},
             declared=list(declared),
             found=tensor.shape,
         )
     return [
-        f"Input {tensor.name}: axis {axis} was declared free but the model fixes it at {found}."
+        f"{side.capitalize()} {tensor.name}: axis {axis} was declared free but the model fixes it at {found}."
         for axis, (said, found) in enumerate(pairs)
         if said is None and found is not None
     ]
+
+
+def outputs_matched(outputs: Sequence[Tensor], declared: Mapping[str, Json]) -> list[str]:
+    """As `matched`, of all outputs. A bare list may mean any one of several."""
+    said = declared.get("output_shape")
+    if not said or not outputs:
+        return []
+    names = [one.name for one in outputs]
+    if isinstance(said, Mapping):
+        wanted = {name: declared_shape(declared, name, names, "output") for name in names}
+        return [warning for one in outputs for warning in matched(one, wanted[one.name], "output")]
+    shape = declared_shape(declared, names[0], names, "output")
+    refusals: list[Rejected] = []
+    for one in outputs:
+        try:
+            return matched(one, shape, "output")
+        except Rejected as refusal:
+            refusals.append(refusal)
+    raise refusals[0]
 
 
 def example_shape(shape: Sequence[int | None], dtype: str, declared: Sequence[int | None] | None) -> list[int]:

@@ -273,6 +273,10 @@ class Publisher(Protocol):
         """Store a small document of ours in the registry bucket under its digest."""
         ...
 
+    def sign(self, content: bytes) -> Mapping[str, Json]:
+        """Vouch for a document with this instance's key: `key_id`, `algorithm`, `value`, `public_key`, as texts."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, case, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, case, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from pipeline.errors import NotFound
@@ -81,7 +82,7 @@ def load(session: Session, run_id: UUID, *, viewer: Viewer | None = None, lock: 
     """The run as the state machine knows it. Raises `NotFound`, also for a run that the viewer may not see."""
     query = select(runs).where(runs.c.id == run_id)
     if viewer is not None and not viewer.admin:
-        query = query.where(runs.c.owner_id == viewer.user_id)
+        query = query.where(or_(runs.c.owner_id == viewer.user_id, _for_a_model_of(viewer)))
     row = session.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
         raise NotFound("run_not_found", f"There is no run {run_id}.")
@@ -336,6 +337,23 @@ def find_many(
     return list(session.execute(query.order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit)))
 
 
+def newest(session: Session, viewer: Viewer, version_ids: Sequence[UUID]) -> dict[UUID, UUID]:
+    """The newest run of each version that has one which the viewer may see."""
+    visible = _visible(viewer).where(runs.c.version_id.in_(version_ids)).subquery()
+    query = (
+        select(visible.c.version_id, visible.c.id)
+        .ext(distinct_on(visible.c.version_id))
+        .order_by(visible.c.version_id, visible.c.created_at.desc(), visible.c.id.desc())
+    )
+    return {row.version_id: row.id for row in session.execute(query)}
+
+
+def hand_over(session: Session, model_ids: Iterable[UUID], owner_id: UUID) -> None:
+    """The runs of these models belong to whoever owns the models now."""
+    of_models = select(versions.c.id).where(versions.c.model_id.in_(model_ids))
+    session.execute(update(runs).where(runs.c.version_id.in_(of_models)).values(owner_id=owner_id))
+
+
 def events_after(session: Session, run_id: UUID, seq: int) -> list[Event]:
     rows = session.execute(select(events).where(events.c.run_id == run_id, events.c.seq > seq).order_by(events.c.seq))
     return [Event(run_id=row.run_id, seq=row.seq, kind=row.kind, data=row.data, at=row.at) for row in rows]
@@ -391,7 +409,15 @@ def _visible(viewer: Viewer) -> Select[Any]:
         .join(models, models.c.id == versions.c.model_id)
         .join(steps, (steps.c.run_id == runs.c.id) & (steps.c.position == runs.c.position))
     )
-    return query if viewer.admin else query.where(runs.c.owner_id == viewer.user_id)
+    if viewer.admin:
+        return query
+    return query.where(or_(runs.c.owner_id == viewer.user_id, models.c.owner_id == viewer.user_id))
+
+
+def _for_a_model_of(viewer: Viewer) -> ColumnElement[bool]:
+    """Runs that somebody else started, for a version of the viewer's model."""
+    mine = select(versions.c.id).join(models, models.c.id == versions.c.model_id)
+    return mine.where(versions.c.id == runs.c.version_id, models.c.owner_id == viewer.user_id).exists()
 
 
 def _step_values(step: Step) -> dict[str, Any]:

@@ -7,17 +7,17 @@ at once.
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePath
-from typing import Any, NoReturn, get_args
-from uuid import UUID
+from typing import Any
 
+from pipeline import fields
 from pipeline.errors import Rejected
+from registry import parents
+from registry.spdx import canonical
 from registry.versions import Bump, normalise
 
 Json = Any
@@ -30,11 +30,10 @@ SHORT = 64 << 10
 LONG = 256 << 10
 """Bytes that one field may have: most fields, and those that hold a configuration."""
 
-_DEPTH = 64
-_DIMENSIONS = 16
-_SLUG = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}")
-_LICENCE = re.compile(r"[A-Za-z0-9(][A-Za-z0-9 .+:()-]{0,127}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HUB = "https://huggingface.co"
+LONGEST_CARD = 256 << 10
+"""Bytes of a model card that are kept with the model and shown."""
+
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 FRAMEWORKS: Mapping[str, frozenset[str]] = {
@@ -49,6 +48,21 @@ FRAMEWORKS: Mapping[str, frozenset[str]] = {
     "tflite": frozenset({"tflite", "tensorflow", "tf", "tensorflow-lite", "litert"}),
 }
 """Frameworks whose name fits what a format holds; a format that is not listed holds anybody's."""
+
+
+FORMATS: Mapping[str, frozenset[str]] = {
+    "torchscript": frozenset({"pt", "pth", "torch_script"}),
+    "pt2": frozenset({"pt2", "exported_program"}),
+    "checkpoint": frozenset({"pt", "pth", "ckpt", "state_dict"}),
+    "yolo": frozenset({"pt", "yolo11", "yolov8"}),
+    "saved_model": frozenset({"tensorflow_saved_model", "tensorflow_savedmodel", "savedmodel", "tf_saved_model"}),
+    "tensorflow_graph": frozenset({"pb", "frozen_graph", "tensorflow_frozen_graph"}),
+    "keras": frozenset({"h5", "hdf5", "keras_h5", "tensorflow", "tf"}),
+    "tensorrt_engine": frozenset({"engine", "plan", "trt", "tensorrt_plan"}),
+    "tflite": frozenset({"tf_lite", "litert"}),
+    "sklearn": frozenset({"pkl", "pickle", "joblib", "scikit_learn"}),
+}
+"""Other names of formats, as people and other registries write them."""
 
 
 class InvalidFields(Rejected):
@@ -101,6 +115,7 @@ class Declaration:
     version: str | None = None
     bump: Bump = "minor"
     sha256: str | None = None
+    confirm_name: bool = False
     declared: Mapping[str, Json] = field(default_factory=dict)
 
 
@@ -116,6 +131,7 @@ def declare(texts: Mapping[str, bytes]) -> Declaration:
         version=values.pop("version", None),
         bump=values.pop("bump", "minor"),
         sha256=values.pop("sha256", None),
+        confirm_name=values.pop("confirm_name", False),
         declared=values,
     )
 
@@ -160,6 +176,23 @@ def check_side_file(part: str, filename: str) -> SideFile:
     return kind
 
 
+def card(text: str) -> str:
+    """A model card, Markdown. Raises `ValueError` for one that is too long or has control characters."""
+    if len(text.encode()) > LONGEST_CARD:
+        raise ValueError(f"has more than {LONGEST_CARD >> 10} KiB")
+    if any(unicodedata.category(letter) == "Cc" for letter in text if letter not in "\n\r\t"):
+        raise ValueError("has control characters")
+    return text
+
+
+def card_of(content: bytes | bytearray) -> str | None:
+    """The card in a file, where it is one that can be shown."""
+    try:
+        return card(content.decode("utf-8"))
+    except ValueError:
+        return None
+
+
 def file_name(given: str) -> str:
     """The last component of a name that a client sent. Raises `ValueError` for one that nobody should have to look at."""
     name = unicodedata.normalize("NFC", re.split(r"[/\\]", given)[-1]).strip()
@@ -179,7 +212,13 @@ def key_name(filename: str) -> str:
 
 
 def warnings(
-    declaration: Declaration, *, found: str, title: str, unservable: str | None, extra: str | None = None
+    declaration: Declaration,
+    *,
+    found: str,
+    title: str,
+    unservable: str | None,
+    extra: str | None = None,
+    card_unshown: bool = False,
 ) -> list[str]:
     """What the uploader should know although nothing is wrong. `found` is the format's name, `title` what people call it."""
     declared = declaration.declared
@@ -187,6 +226,9 @@ def warnings(
     framework = declared.get("framework")
     if framework and found in FRAMEWORKS and framework not in FRAMEWORKS[found]:
         said.append(f"framework is declared as {framework}, but the file is {title}.")
+    format_ = declared.get("format")
+    if format_ and not format_fits(format_, found):
+        said.append(f"format is declared as {format_}, but the file is {title}.")
     if found == "torchscript" and "input_shape" not in declared:
         said.append(
             "A TorchScript file does not say what goes in: without input_shape, such as [1, 3, 224, 224], it will be "
@@ -198,7 +240,15 @@ def warnings(
         said.append(
             f"Opening this file takes a worker with the extra '{extra}': until there is one, the run waits in its queue."
         )
+    if card_unshown:
+        said.append(f"The model card is kept but not shown: that takes UTF-8 text of at most {LONGEST_CARD >> 10} KiB.")
     return said
+
+
+def format_fits(declared: str, found: str) -> bool:
+    """Whether a declared format is a name of the format that was found."""
+    plain = declared.replace("-", "_").removeprefix(".")
+    return plain == found or plain in FORMATS.get(found, ()) or plain in FRAMEWORKS.get(found, ())
 
 
 def framework_of(declaration: Declaration, found: str) -> str | None:
@@ -222,189 +272,94 @@ def _plain(text: str) -> str:
     return _UNSAFE.sub("_", letters).strip("_")
 
 
-def _name(text: str) -> str:
-    name = unicodedata.normalize("NFC", text)
-    if len(name) > 128:
-        raise ValueError("has more than 128 characters")
-    if not name.isprintable():
-        raise ValueError("has characters that cannot be shown")
-    if "/" in name or "\\" in name:
-        raise ValueError("has a slash")
-    if not name.strip("."):
-        raise ValueError("needs more than dots")
-    try:
-        UUID(name)
-    except ValueError:
-        return name
-    raise ValueError("looks like an id, so that nobody could ask for it by name")
-
-
-def _bump(text: str) -> str:
-    if text not in get_args(Bump):
-        raise ValueError(f"is none of {', '.join(get_args(Bump))}")
-    return text
-
-
-def _sha256(text: str) -> str:
-    digest = text.lower().removeprefix("sha256:")
-    if not _SHA256.fullmatch(digest):
-        raise ValueError("is not 64 hexadecimal digits")
-    return digest
-
-
-def _slug(text: str) -> str:
-    if not _SLUG.fullmatch(text.lower()):
-        raise ValueError("is not a short word of letters, digits, . _ + and -")
-    return text.lower()
-
-
-def _licence(text: str) -> str:
-    if not _LICENCE.fullmatch(text):
-        raise ValueError("is not an SPDX licence expression such as Apache-2.0")
-    return text
-
-
-def _line(limit: int) -> Callable[[str], str]:
-    def read(text: str) -> str:
-        if len(text) > limit:
-            raise ValueError(f"has more than {limit:,} characters")
-        if not text.isprintable():
-            raise ValueError("has characters that cannot be shown")
-        return text
-
-    return read
-
-
-def _prose(text: str) -> str:
-    if len(text) > 10_000:
-        raise ValueError("has more than 10,000 characters")
-    if any(unicodedata.category(letter) == "Cc" for letter in text if letter not in "\n\r\t"):
-        raise ValueError("has control characters")
-    return text
-
-
-def _json(text: str) -> Json:
-    """JSON as Postgres takes it: no NUL, no half surrogates, no infinity, not endlessly deep, no key twice."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(f"holds {constant}, which is no JSON")
-
-    try:
-        value = json.loads(text, parse_constant=refuse, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not JSON: {error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise ValueError(f"is nested deeper than {_DEPTH}") from None
-    _check_storable(value, _DEPTH)
-    return value
-
-
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("has an object in which a key comes twice")
-    return made
-
-
-def _check_storable(value: Json, depth: int) -> None:
-    if depth == 0:
-        raise ValueError(f"is nested deeper than {_DEPTH}")
-    match value:
-        case str() if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            raise ValueError("holds text that is not Unicode, or a NUL")
-        case float() if not math.isfinite(value):
-            raise ValueError("holds a number that is too large")
-        case list():
-            for each in value:
-                _check_storable(each, depth - 1)
-        case dict():
-            for key, each in value.items():
-                _check_storable(key, depth - 1)
-                _check_storable(each, depth - 1)
-
-
-def _mapping(text: str) -> dict[str, Json]:
-    value = _json(text)
-    if not isinstance(value, dict):
-        raise ValueError("is not a JSON object")  # noqa: TRY004 - what is wrong with a text, not with a type
-    return value
-
-
-def _words(most: int, longest: int) -> Callable[[str], list[str]]:
-    def read(text: str) -> list[str]:
-        value = _json(text)
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            raise ValueError("is not a JSON list of strings")
-        words = list(dict.fromkeys(each.strip() for each in value))
-        if len(words) > most:
-            raise ValueError(f"has more than {most:,} entries")
-        if any(not word or len(word) > longest or not word.isprintable() for word in words):
-            raise ValueError(f"has an entry that is blank, longer than {longest} characters or cannot be shown")
-        return words
-
-    return read
-
-
-def _classes(text: str) -> list[str]:
-    """Class names in the order of the model's outputs: nothing is dropped, because their position is their meaning."""
-    value = _json(text)
-    if not isinstance(value, list) or not all(isinstance(each, str) and each for each in value):
-        raise ValueError("is not a JSON list of strings")
-    if len(value) > 10_000 or any(len(each) > 256 for each in value):
-        raise ValueError("has more than 10,000 entries or one of more than 256 characters")
-    return value
-
-
-def _shape(text: str) -> Json:
-    value = _json(text)
-    if isinstance(value, dict):
-        if not value or len(value) > 64 or not all(_is_shape(each) for each in value.values()):
-            raise ValueError("is not an object of input name → list of sizes (null or -1 where any size will do)")
-        return value
-    if not _is_shape(value):
-        raise ValueError("is not a JSON list of sizes such as [1, 3, 224, 224] (null or -1 where any size will do)")
-    return value
-
-
-def _is_shape(value: Json) -> bool:
-    return isinstance(value, list) and len(value) <= _DIMENSIONS and all(_is_dimension(each) for each in value)
-
-
-def _is_dimension(value: Json) -> bool:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value is None or (whole and (value == -1 or 0 < value < 1 << 31))
-
-
 FIELDS: Mapping[str, Field] = {
-    "name": Field(read=_name, meaning="The model's name, unique among yours.", example="digits"),
+    "name": Field(read=fields.name, meaning="The model's name, unique among yours.", example="digits"),
     "version": Field(
         read=normalise,
         meaning="SemVer, short forms too (`2`, `v1.2`). Without it the version after the highest one is taken.",
         example="1.0.0",
     ),
     "bump": Field(
-        read=_bump, meaning="Which number goes up where no version is given: major, minor or patch.", example="minor"
+        read=fields.bump,
+        meaning="Which number goes up where no version is given: major, minor or patch.",
+        example="minor",
     ),
-    "model_type": Field(read=_slug, meaning="What the model does.", example="classification"),
-    "framework": Field(read=_slug, meaning="What the model was made with.", example="pytorch"),
-    "description": Field(read=_prose, meaning="For people, at most 10,000 characters.", example="Handwritten digits"),
-    "licence": Field(read=_licence, meaning="An SPDX expression.", example="Apache-2.0"),
-    "tags": Field(read=_words(50, 64), meaning="A JSON list of at most 50 words.", example='["demo", "edge"]'),
-    "classes": Field(read=_classes, meaning="A JSON list of class names, in output order.", example='["zero", "one"]'),
+    "model_type": Field(read=fields.slug, meaning="What the model does.", example="classification"),
+    "framework": Field(read=fields.slug, meaning="What the model was made with.", example="pytorch"),
+    "description": Field(
+        read=fields.prose, meaning="For people, at most 10,000 characters.", example="Handwritten digits"
+    ),
+    "licence": Field(
+        read=canonical, meaning="An SPDX expression; `LicenseRef-…` for one of your own.", example="Apache-2.0"
+    ),
+    "tags": Field(read=fields.words(50, 64), meaning="A JSON list of at most 50 words.", example='["demo", "edge"]'),
+    "classes": Field(
+        read=fields.classes, meaning="A JSON list of class names, in output order.", example='["zero", "one"]'
+    ),
     "input_shape": Field(
-        read=_shape,
+        read=fields.shape,
         meaning="A JSON list of sizes, null or -1 where any will do; or an object of input name → list.",
         example="[null, 1, 8, 8]",
     ),
+    "output_shape": Field(
+        read=fields.shape,
+        meaning="As input_shape, of the outputs; a bare list may mean any one of several.",
+        example="[null, 10]",
+    ),
+    "format": Field(
+        read=fields.slug,
+        meaning="What the file is; you are told where it is something else.",
+        example="tensorflow_saved_model",
+    ),
+    "accuracy": Field(
+        read=fields.share, meaning="Between 0 and 1, on `benchmark_dataset`; the metrics' first.", example="0.95"
+    ),
+    "precision": Field(read=fields.share, meaning="As accuracy.", example="0.94"),
+    "recall": Field(read=fields.share, meaning="As accuracy.", example="0.93"),
+    "f1_score": Field(read=fields.share, meaning="As accuracy.", example="0.935"),
+    "mAP": Field(read=fields.share, meaning="As accuracy: mean average precision of a detector.", example="0.51"),
+    "release_notes": Field(
+        read=fields.prose, meaning="What is new, at most 10,000 characters.", example="Trained on the second batch."
+    ),
     "config": Field(
-        read=_mapping, limit=LONG, meaning="A JSON object with the model's settings.", example='{"threshold": 0.5}'
+        read=fields.mapping,
+        limit=LONG,
+        meaning="A JSON object with the model's settings.",
+        example='{"threshold": 0.5}',
     ),
     "training_config": Field(
-        read=_mapping, limit=LONG, meaning="A JSON object that says how it was trained.", example='{"epochs": 20}'
+        read=fields.mapping, limit=LONG, meaning="A JSON object that says how it was trained.", example='{"epochs": 20}'
     ),
-    "benchmark_dataset": Field(read=_line(512), meaning="The data it was evaluated on.", example="sklearn digits"),
+    "benchmark_dataset": Field(
+        read=fields.line(512), meaning="The data it was evaluated on.", example="sklearn digits"
+    ),
+    "parent": Field(
+        read=fields.parent,
+        meaning="A version here that this one is derived from, yours or `owner/name@…`.",
+        example="digits@1.0.0",
+    ),
+    "model_url": Field(
+        read=parents.address,
+        meaning="The address of the model that this one is derived from.",
+        example=f"{_HUB}/org/base",
+    ),
+    "dataset_url": Field(
+        read=parents.address,
+        meaning="The address of the data it was trained on.",
+        example=f"{_HUB}/datasets/org/digits",
+    ),
+    "code_url": Field(
+        read=parents.address,
+        meaning="The address of the code that it was made with.",
+        example="https://github.com/org/training",
+    ),
+    "confirm_name": Field(
+        read=fields.flag,
+        meaning="`true`: a new model's name is no mistake for the one that it is near.",
+        example="true",
+    ),
     "sha256": Field(
-        read=_sha256,
+        read=fields.sha256,
         meaning="The model file's SHA-256 in hexadecimal; the upload is refused where other bytes arrive.",
         example="9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ),

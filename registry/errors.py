@@ -43,4 +43,8 @@ class Outdated(RegistryError):
 
 
 class Exhausted(RegistryError):
-    """A quota is used up."""
+    """A quota is used up. `details` says which and by how much, as JSON."""
+
+    def __init__(self, code: str, message: str, details: object = None) -> None:
+        super().__init__(code, message)
+        self.details = details

@@ -1,7 +1,7 @@
 """Verdicts, and what reviewers decide about files: waivers, condemnations. Every change of a verdict goes through here.
 
 What is not clean is not handed out, whatever was made of it: a version's artifacts, and whatever serves them, ask for
-the version's verdict. So taking a verdict back takes all of it back.
+the version's verdict. So taking a verdict back takes all of it back, and ends what is live of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, insert, literal_column, o
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from registry import audit
+from registry import audit, deployments
 from registry.audit import Actor
 from registry.errors import Denied, Missing
 from registry.tables import condemned, models, users, versions, waivers
@@ -44,6 +44,8 @@ def judge(
     if ruleset is not None:
         values["ruleset"] = ruleset
     session.execute(update(versions).where(versions.c.id == version_id).values(values))
+    if verdict != "clean":
+        deployments.tell_ended(session, deployments.end_condemned(session, [version_id], verdict, actor), actor)
     if row.verdict != verdict:
         _told(session, actor, [(version_id, row.verdict)], verdict, details or {})
     return verdict
@@ -68,9 +70,11 @@ def condemn(
     changed = [(row.id, row.verdict) for row in found if row.verdict != "malicious"]
     ids = [one for one, _ in changed]
     session.execute(update(versions).where(versions.c.id.in_(ids)).values(verdict="malicious", waived_until=None))
+    ended = deployments.end_condemned(session, ids, "malicious", actor)
     if new is not None:
         audit.append(session, actor, "file.condemned", str(version_id), {"sha256": sha256, "reason": reason})
     _told(session, actor, changed, "malicious", {"condemned": sha256})
+    deployments.tell_ended(session, ended, actor)
     return new is not None, ids
 
 

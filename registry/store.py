@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, literal, or_, select, true, tuple_, update
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, literal, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry.errors import Denied, Missing, Taken
-from registry.tables import artifacts, grants, models, users, versions
+from registry import audit, metrics, naming, pointers
+from registry.errors import Denied, Missing, Outdated, Taken
+from registry.tables import alias_moves, aliases, artifacts, grants, models, users, versions
 from registry.versions import Bump, following, normalise
+
+USING = frozenset({"models:read", "models:download", "models:predict"})
+"""What a public model lets everybody do who has the right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +35,13 @@ class Viewer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """Which models to list. `search` looks in names and descriptions, `status` at any of a model's versions."""
-
-    search: str | None = None
-    model_type: str | None = None
-    framework: str | None = None
-    status: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Intake:
-    """What a new version is made of. `declared` is the form as JSON, `side_files` role → {name, key, sha256, size}."""
+    """What a new version is made of. `declared` is the form as JSON, `side_files` role → {name, key, sha256, size}.
+
+    `model_id` is of a model that is there; without it the owner's model of that name is made on first use. `uploaded_by`
+    is the owner unless somebody else is named.
+    `card` is Markdown for the model, `confirm_name` says that a new model's name is no mistake for another one.
+    """
 
     owner_id: UUID
     model: str
@@ -56,6 +55,10 @@ class Intake:
     staging_key: str
     declared: Mapping[str, Any]
     side_files: Mapping[str, Any]
+    model_id: UUID | None = None
+    uploaded_by: UUID | None = None
+    card: str | None = None
+    confirm_name: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,28 +76,15 @@ class Artifact:
 
 
 def add_version(session: Session, intake: Intake) -> Row[Any]:
-    """The version's row; its model is made on first use.
+    """The version's row; its model is made on first use, and the metrics that were declared are its first.
 
-    The model's row is locked, so two uploads at once get two ordinals. Raises `Taken("version_exists")`, `ValueError`
-    for a version that is none.
+    The model's row is locked, so two uploads at once get two ordinals. Raises `Taken("version_exists")`, `Missing` for a
+    model that has gone meanwhile, `ValueError` for a version that is none, and what `naming.create` raises for a name
+    that cannot be had.
     """
-    declared = intake.declared
-    session.execute(
-        upsert(models)
-        .values(
-            owner_id=intake.owner_id,
-            name=intake.model,
-            description=declared.get("description") or "",
-            model_type=declared.get("model_type"),
-            framework=declared.get("framework"),
-            licence=declared.get("licence"),
-            tags=declared.get("tags") or [],
-        )
-        .on_conflict_do_nothing()
-    )
-    model_id = session.execute(
-        select(models.c.id).where(models.c.owner_id == intake.owner_id, models.c.name == intake.model).with_for_update()
-    ).scalar_one()
+    declared = {name: value for name, value in intake.declared.items() if name != "release_notes"}
+    uploaded_by = intake.uploaded_by or intake.owner_id
+    model_id = _locked_model(session, intake)
     taken = session.execute(select(versions.c.version, versions.c.ordinal).where(versions.c.model_id == model_id)).all()
     version = normalise(intake.version) if intake.version else following((row.version for row in taken), intake.bump)
     try:
@@ -111,9 +101,10 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
                     size=intake.size,
                     sha256=intake.sha256,
                     staging_key=intake.staging_key,
-                    declared=dict(declared),
+                    declared=declared,
                     side_files=dict(intake.side_files),
-                    uploaded_by=intake.owner_id,
+                    uploaded_by=uploaded_by,
+                    release_notes=intake.declared.get("release_notes") or "",
                 )
                 .returning(versions)
             ).one()
@@ -121,15 +112,33 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
         raise Taken(
             "version_exists", f"{intake.model} has a version {version} already; versions never change."
         ) from error
-    session.execute(update(models).where(models.c.id == model_id).values(updated_at=func.now()))
+    changed: dict[str, Any] = {"updated_at": func.now()}
+    if intake.card is not None:
+        changed |= {"card": intake.card, "revision": models.c.revision + 1}
+    session.execute(update(models).where(models.c.id == model_id).values(changed))
+    metrics.take_declared(session, row)
     return row
+
+
+def _own_model(session: Session, intake: Intake) -> UUID | None:
+    """The id of the uploader's model of that name, locked."""
+    own = (models.c.owner_id == intake.owner_id, models.c.name == intake.model, models.c.deleted_at.is_(None))
+    return session.execute(select(models.c.id).where(*own).with_for_update()).scalar_one_or_none()
 
 
 def publish(session: Session, version_id: UUID, published: Iterable[Artifact], *, servable: bool = True) -> None:
     """Make a version and its artifacts visible. Doing it twice is doing it once.
 
-    `servable` is False where the file turned out to hold nothing that can be served, whatever its format promises.
+    `servable` is False where the file turned out to hold nothing that can be served, whatever its format promises. Where
+    the model has no default version yet, this one is it.
     """
+    # The model first, the version after it: as everybody does who moves aliases.
+    model_id = session.execute(
+        select(models.c.id)
+        .join(versions, versions.c.model_id == models.c.id)
+        .where(versions.c.id == version_id)
+        .with_for_update(of=models, key_share=True)
+    ).scalar_one()
     for artifact in published:
         session.execute(
             upsert(artifacts)
@@ -145,11 +154,14 @@ def publish(session: Session, version_id: UUID, published: Iterable[Artifact], *
             )
             .on_conflict_do_nothing()
         )
-    session.execute(
+    first = session.execute(
         update(versions)
         .where(versions.c.id == version_id, versions.c.published_at.is_(None))
         .values(published_at=func.now(), status="approved", servable=versions.c.servable & literal(servable))
-    )
+        .returning(versions.c.id)
+    ).one_or_none()
+    if first is not None:
+        _become_default(session, model_id, version_id)
 
 
 def keep_original(session: Session, version_id: UUID, key: str, side_files: Mapping[str, Any]) -> None:
@@ -168,6 +180,15 @@ def upload(session: Session, version_id: UUID) -> Row[Any]:
     ).one()
 
 
+BLOBS = "sha256/"
+"""What the keys of the registry bucket begin with."""
+
+
+def blob_key(sha256: str, name: str) -> str:
+    """Where bytes lie in the registry bucket: the key names their digest, so it is never written with others."""
+    return f"{BLOBS}{sha256[:2]}/{sha256}/{PurePosixPath(name).name}"
+
+
 def staged(session: Session, keys: Sequence[str]) -> set[str]:
     """Which of these staging keys belong to a version."""
     return set(session.execute(select(versions.c.staging_key).where(versions.c.staging_key.in_(keys))).scalars())
@@ -178,10 +199,11 @@ def find_model(
 ) -> Row[Any]:
     """A model by id, by name among the viewer's own, or by `owner/name` (in a path: `owner~name`).
 
-    Reading needs that one may see it. With `permission`, such as `models:deploy`: that the viewer owns it, has a grant of
-    that permission for it, or is an admin. Raises `Missing`, or `Denied` for what one may see and no more.
+    Without `permission`: that one may see it. With one, such as `models:deploy`: that the viewer owns it, has a grant of
+    that permission for it, or is an admin; what is public, everybody may use. Raises `Missing`, or `Denied` for what one
+    may see and no more.
     """
-    query = _models(viewer).where(_named(viewer, reference))
+    query = visible_models(viewer).where(named(viewer, reference))
     row = session.execute(query.with_for_update(of=models) if lock else query).one_or_none()
     if row is None:
         raise Missing("model_not_found", f"You have no model {reference!r}.")
@@ -190,55 +212,45 @@ def find_model(
     return row
 
 
-def list_models(
-    session: Session,
-    viewer: Viewer,
-    wanted: Wanted,
-    *,
-    after: tuple[datetime, UUID] | None = None,
-    offset: int = 0,
-    limit: int = 20,
+def visible(viewer: Viewer) -> Select[Any]:
+    """The ids of the models that the viewer may see, for queries about what hangs on them."""
+    return visible_models(viewer).with_only_columns(models.c.id)
+
+
+def list_versions(
+    session: Session, model_id: UUID, *, status: str | None = None, is_default: bool | None = None
 ) -> list[Row[Any]]:
-    """Newest first; `after` is the (created_at, id) of the last one seen."""
-    query = _models(viewer).where(*_filters(wanted))
-    if after is not None:
-        query = query.where(tuple_(models.c.created_at, models.c.id) < after)
-    query = query.order_by(models.c.created_at.desc(), models.c.id.desc()).offset(offset).limit(limit)
-    return list(session.execute(query))
-
-
-def count_models(session: Session, viewer: Viewer, wanted: Wanted) -> int:
-    counted = _models(viewer).where(*_filters(wanted)).subquery()
-    return session.execute(select(func.count()).select_from(counted)).scalar_one()
-
-
-def latest_versions(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, Row[Any]]:
-    """The newest version of each model that has one."""
-    rows = session.execute(
-        select(versions)
-        .ext(distinct_on(versions.c.model_id))
-        .where(versions.c.model_id.in_(model_ids), versions.c.deleted_at.is_(None))
-        .order_by(versions.c.model_id, versions.c.ordinal.desc())
-    )
-    return {row.model_id: row for row in rows}
-
-
-def list_versions(session: Session, model_id: UUID) -> list[Row[Any]]:
     """Newest first. The caller has found the model, so may see its versions."""
-    return list(
-        session.execute(
-            select(versions)
-            .where(versions.c.model_id == model_id, versions.c.deleted_at.is_(None))
-            .order_by(versions.c.ordinal.desc())
+    query = _versions(model_id)
+    if status is not None:
+        query = query.where(versions.c.status == status)
+    if is_default is not None:
+        default = (
+            select(aliases.c.version_id)
+            .where(aliases.c.version_id == versions.c.id, aliases.c.name == pointers.DEFAULT)
+            .exists()
         )
-    )
+        query = query.where(default if is_default else ~default)
+    return list(session.execute(query.order_by(versions.c.ordinal.desc())))
 
 
-def find_version(session: Session, model_id: UUID, reference: str) -> Row[Any]:
-    """A version by SemVer (short forms too), ordinal, or `latest`. Raises `Missing`."""
-    query = select(versions).where(versions.c.model_id == model_id, versions.c.deleted_at.is_(None))
-    if reference == "latest":
+def find_version(session: Session, model_id: UUID, reference: str, *, lock: bool = False) -> Row[Any]:
+    """A version by SemVer (short forms too), ordinal, alias, or `latest`. Raises `Missing`.
+
+    `lock`: nobody else changes it until the transaction ends. Who locks its model too does that first.
+    """
+    query = _versions(model_id)
+    if lock:
+        query = query.with_for_update(of=versions)
+    if reference == pointers.LATEST:
         row = session.execute(query.order_by(versions.c.ordinal.desc()).limit(1)).one_or_none()
+    elif pointers.is_name(reference):
+        named = (
+            select(aliases.c.version_id)
+            .where(aliases.c.model_id == model_id, aliases.c.name == reference)
+            .scalar_subquery()
+        )
+        row = session.execute(query.where(versions.c.id == named)).one_or_none()
     else:
         try:
             same: ColumnElement[bool] = versions.c.version == normalise(reference)
@@ -267,6 +279,21 @@ def unpin(session: Session, version_id: UUID, device: str) -> None:
     session.execute(update(versions).where(versions.c.id == version_id).values(pins=versions.c.pins.op("-")(device)))
 
 
+def describe_version(session: Session, version_id: UUID, *, revision: int | None = None, **values: Any) -> Row[Any]:
+    """Change what may change of a version (`release_notes`, `status`); its row, under a new revision.
+
+    Raises `Outdated` where it has another `revision` than the one that the asker has seen.
+    """
+    query = update(versions).where(versions.c.id == version_id)
+    if revision is not None:
+        query = query.where(versions.c.revision == revision)
+    changed = query.values(**values, revision=versions.c.revision + 1).returning(versions)
+    row = session.execute(changed).one_or_none()
+    if row is None:
+        raise Outdated("version_changed", "The version has changed since you read it; read it again.")
+    return row
+
+
 def newest_published(session: Session, model_id: UUID, *, besides: UUID) -> Row[Any] | None:
     """The model's version that was published last and can be served, other than one."""
     return session.execute(
@@ -282,6 +309,17 @@ def newest_published(session: Session, model_id: UUID, *, besides: UUID) -> Row[
         .order_by(versions.c.published_at.desc(), versions.c.ordinal.desc())
         .limit(1)
     ).one_or_none()
+
+
+def other_published(session: Session, row: Row[Any]) -> list[Row[Any]]:
+    """The model's other versions that are published and clean: what a version is measured by is among them."""
+    fit = (versions.c.published_at.is_not(None), versions.c.verdict == "clean")
+    return list(session.execute(_versions(row.model_id).where(versions.c.id != row.id, *fit)))
+
+
+def username(session: Session, user_id: UUID) -> str:
+    """What somebody is called."""
+    return str(session.execute(select(users.c.username).where(users.c.id == user_id)).scalar_one())
 
 
 def list_artifacts(session: Session, version_id: UUID) -> list[Artifact]:
@@ -303,11 +341,78 @@ def list_artifacts(session: Session, version_id: UUID) -> list[Artifact]:
     ]
 
 
-def _models(viewer: Viewer) -> Select[Any]:
-    mine_or_public = or_(models.c.owner_id == viewer.user_id, models.c.visibility == "public")
-    visible = true() if viewer.admin else or_(mine_or_public, _granted(viewer).exists())
-    named = select(models, users.c.username.label("owner")).join(users, users.c.id == models.c.owner_id)
-    return named.where(models.c.deleted_at.is_(None), visible)
+def _locked_model(session: Session, intake: Intake) -> UUID:
+    """The model that the version is for, made on first use where no id names it."""
+    if intake.model_id is None:
+        which = and_(models.c.owner_id == intake.owner_id, models.c.name == intake.model, models.c.deleted_at.is_(None))
+    else:
+        which = and_(models.c.id == intake.model_id, models.c.deleted_at.is_(None))
+    query = select(models.c.id).where(which).with_for_update()
+    model_id: UUID | None = session.execute(query).scalar_one_or_none()
+    if model_id is None and intake.model_id is None:
+        try:
+            model_id = _made(session, intake)
+        except Taken:  # another upload has made it since we looked
+            model_id = session.execute(query).scalar_one_or_none()
+    if model_id is None:
+        raise Missing("model_not_found", f"You have no model {intake.model!r}.")
+    return model_id
+
+
+def _made(session: Session, intake: Intake) -> UUID:
+    declared = intake.declared
+    values = {
+        "description": declared.get("description") or "",
+        "model_type": declared.get("model_type"),
+        "framework": declared.get("framework"),
+        "licence": declared.get("licence"),
+        "tags": declared.get("tags") or [],
+    }
+    made = naming.create(
+        session, owner_id=intake.owner_id, name=intake.model, values=values, confirmed=intake.confirm_name
+    )
+    model_id: UUID = made.id
+    return model_id
+
+
+def _become_default(session: Session, model_id: UUID, version_id: UUID) -> None:
+    """Point the alias `default` of a model that has none at a version. The caller has locked the model."""
+    made = session.execute(
+        upsert(aliases)
+        .values(model_id=model_id, name=pointers.DEFAULT, version_id=version_id)
+        .on_conflict_do_nothing()
+        .returning(aliases.c.name)
+    ).one_or_none()
+    if made is None:
+        return
+    reason = "the first version that was published"
+    session.execute(
+        insert(alias_moves).values(model_id=model_id, name=pointers.DEFAULT, version_id=version_id, reason=reason)
+    )
+    told = {"model": str(model_id), "alias": pointers.DEFAULT, "from": None, "reason": reason}
+    audit.append(session, audit.SLIPWAY, "alias.moved", str(version_id), told)
+
+
+def _versions(model_id: UUID) -> Select[Any]:
+    return select(versions).where(versions.c.model_id == model_id, versions.c.deleted_at.is_(None))
+
+
+def is_visible(viewer: Viewer) -> ColumnElement[bool]:
+    """Whether the viewer may see the model at hand, for queries that name `models`."""
+    reachable = or_(models.c.owner_id == viewer.user_id, models.c.visibility == "public", _granted(viewer).exists())
+    return and_(models.c.deleted_at.is_(None), true() if viewer.admin else reachable)
+
+
+def visible_models(viewer: Viewer, *, deleted: bool = False) -> Select[Any]:
+    """The models that the viewer may see, each with its `owner`'s name; or what they have deleted of their own.
+
+    Without the card and what is searched, which may be long; `has_card` says whether there is one.
+    """
+    theirs = true() if viewer.admin else models.c.owner_id == viewer.user_id
+    found = and_(models.c.deleted_at.is_not(None), theirs) if deleted else is_visible(viewer)
+    short = [column for column in models.c if column not in {models.c.card, models.c.words}]
+    shown = (users.c.username.label("owner"), models.c.card.is_not(None).label("has_card"))
+    return select(*short, *shown).join(users, users.c.id == models.c.owner_id).where(found)
 
 
 def _granted(viewer: Viewer) -> Select[Any]:
@@ -319,13 +424,14 @@ def _granted(viewer: Viewer) -> Select[Any]:
 
 
 def _may(session: Session, viewer: Viewer, row: Row[Any], permission: str) -> bool:
-    if viewer.admin or row.owner_id == viewer.user_id:
+    if viewer.admin or row.owner_id == viewer.user_id or (row.visibility == "public" and permission in USING):
         return True
     held = _granted(viewer).where(models.c.id == row.id, grants.c.permission == permission).limit(1)
     return session.execute(held).first() is not None
 
 
-def _named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
+def named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
+    """What a reference to a model means: its id, `owner/name` (`owner~name`), or the name of one of the viewer's."""
     try:
         return models.c.id == UUID(reference)
     except ValueError:
@@ -333,18 +439,3 @@ def _named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
         if separator:
             return and_(models.c.name == name, users.c.username == owner)
         return and_(models.c.name == reference, models.c.owner_id == viewer.user_id)
-
-
-def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.search:
-        words = (column.icontains(wanted.search, autoescape=True) for column in (models.c.name, models.c.description))
-        found.append(or_(*words))
-    if wanted.model_type:
-        found.append(models.c.model_type == wanted.model_type)
-    if wanted.framework:
-        found.append(models.c.framework == wanted.framework)
-    if wanted.status:
-        of_model = (versions.c.model_id == models.c.id, versions.c.status == wanted.status)
-        found.append(select(versions.c.id).where(*of_model).exists())
-    return found

@@ -296,6 +296,7 @@ deployments = Table(
     Column("ended_by", ForeignKey("users.id")),
     Column("ended_at", Moment),
     Column("reason", Text, comment="why it ended"),
+    Column("note", Text, nullable=False, server_default="", comment="why it was deployed"),
     Column("previous_id", ForeignKey("deployments.id", ondelete="SET NULL"), comment="what it took the place of"),
     CheckConstraint("status IN ('live', 'superseded', 'rolled_back', 'ended')", name="status"),
     CheckConstraint("(status = 'live') = (ended_at IS NULL)", name="only_live_has_no_end"),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy import Engine, MetaData, NullPool, create_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 metadata = MetaData(
@@ -26,13 +27,14 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     """An engine on psycopg 3. Connections are checked before use, so a restarted server costs nobody an error.
 
     A server that has vanished from the network is noticed within about 15 s instead of the kernel's quarter of an hour.
+    With `pool_size=0` every transaction has a connection of its own: rare ones, and those of a process that forks.
     """
+    pool: dict[str, Any] = {"poolclass": NullPool}
+    if pool_size:
+        pool = {"pool_size": pool_size, "max_overflow": pool_size, "pool_pre_ping": True, "pool_timeout": 10}
     return create_engine(
         url,
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_pre_ping=True,
-        pool_timeout=10,
+        **pool,
         connect_args={
             "connect_timeout": 5,
             "keepalives_idle": 10,

@@ -9,8 +9,8 @@ import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
 
-def configure(*, fmt: str = "json", level: str = "INFO") -> None:
-    """Set up structlog once, in `main()`."""
+def configure(*, fmt: str = "json", level: str = "INFO", keeper: structlog.typing.Processor | None = None) -> None:
+    """Set up structlog once, in `main()`. `keeper` sees every event that is logged, with its fields, before it is text."""
     # Without the values of local variables: they hold what must not be in a log.
     traceback: structlog.typing.Processor
     renderer: structlog.typing.Processor
@@ -27,6 +27,7 @@ def configure(*, fmt: str = "json", level: str = "INFO") -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *(() if keeper is None else (keeper,)),
             traceback,
             renderer,
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -20,6 +20,13 @@ class DatabaseSettings(BaseSettings):
     def sqlalchemy_url(self) -> str:
         """The database URL with psycopg 3 named as the driver."""
         return "postgresql+psycopg://" + self.database_url.get_secret_value().split("://", 1)[1]
+
+
+class Plan(BaseModel):
+    """What a user may have; none: as many as one likes."""
+
+    models: int | None = Field(default=None, ge=0)
+    bytes: int | None = Field(default=None, ge=0)
 
 
 class Settings(DatabaseSettings):
@@ -40,15 +47,36 @@ class Settings(DatabaseSettings):
     s3_secret_key: SecretStr
     s3_region: str = "us-east-1"
     s3_bucket_prefix: str = "slipway"
+    s3_encryption: Literal["none", "AES256", "aws:kms"] = Field(
+        default="none", description="how storage is to encrypt every object; one that is not encrypted so is refused"
+    )
+    s3_kms_key: str | None = Field(default=None, description="the key for aws:kms; default: the storage's own")
     clamd_url: str | None = None
     signatures_max_age: int = Field(default=7 * 86400, gt=0, description="age at which virus signatures are stale")
 
     jwt_secret: SecretStr = SecretStr("")
+    jwt_previous_secrets: tuple[SecretStr, ...] = Field(
+        default=(), description="secrets from before, whose tokens count until they are over"
+    )
     jwt_lifetime: int = 3600
+    login_rate_limit: int = Field(
+        default=10,
+        ge=1,
+        description="failed sign-ins an hour per user name and address; ten times as many per address, a hundred times "
+        "as many per user name",
+    )
+    open_registration: bool = Field(default=False, description="whether strangers may make themselves an account")
     signing_key: SecretStr = SecretStr("")
     trusted_keys: tuple[str, ...] = Field(
         default=(), description="public keys (base64) whose signatures count beside those of SIGNING_KEY's"
     )
+    audit_checkpoint_interval: float = Field(
+        default=3600.0, ge=0, description="pause between signatures under the audit trail; 0: only by hand"
+    )
+    log_store_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "OFF"] = Field(
+        default="WARNING", description="from which level on log lines are also kept in the database"
+    )
+    log_retention: int = Field(default=14 * 86400, gt=0, description="how long they are kept there")
     download_lifetime: int = 300
 
     max_upload_size: int = 500 * 1024 * 1024
@@ -57,7 +85,16 @@ class Settings(DatabaseSettings):
     upload_timeout: int = Field(default=3600, description="the longest one upload request may last")
     upload_min_rate: int = Field(default=8192, ge=0, description="bytes a second below which an upload is given up")
     upload_expiry: int = Field(default=7200, description="age at which staged bytes without a run are swept")
+    delete_retention: int = Field(
+        default=30 * 86400, ge=0, description="how long a deleted model or version can be restored"
+    )
     run_retention: int = Field(default=7 * 86400, description="how long a failed or cancelled run can be retried")
+    gc_interval: float = Field(default=21600.0, ge=0, description="pause between looks for bytes of nobody; 0: never")
+    gc_grace: int = Field(default=86400, ge=3600, description="age below which bytes are nobody's business yet")
+
+    plans: dict[str, Plan] = Field(
+        default={"free": Plan(), "premium": Plan()}, description="what users of a plan may have, as JSON"
+    )
 
     stage_packages: tuple[str, ...] = ("pipeline.stages",)
     lease: float = Field(default=15.0, gt=0, description="a silent worker loses its attempt after this time")
@@ -80,6 +117,16 @@ class Settings(DatabaseSettings):
     )
     gpu_wait: float = Field(
         default=3600.0, ge=0, description="how long an upload waits for a gpu worker before it goes on without engines"
+    )
+
+    github_api_url: str | None = Field(
+        default=None, description="where licences of GitHub repositories are asked for, such as https://api.github.com"
+    )
+    github_token: SecretStr = SecretStr("")
+    github_private: bool = Field(default=False, description="whether that endpoint may have a private address")
+    project_licence: str | None = Field(
+        default=None,
+        description="an SPDX expression: the licence that models are to go together with, for their net score",
     )
 
     flower_port: int = 5555

@@ -1,17 +1,19 @@
 """Object storage over the S3 protocol. Callers see bytes, digests and two errors; never boto, an ETag or a region.
 
 Synchronous and thread-safe; async callers use threads. A multipart ETag is no content hash, so digests are our own.
+Where encryption is asked for, every object is written with it and the storage must say so of every object: one that
+takes the wish and forgets it is refused, not trusted.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import structlog
@@ -26,6 +28,9 @@ log = structlog.get_logger()
 
 CHUNK = 1 << 20
 PART_SIZE = 16 << 20
+PROBE = "encryption-probe"
+"""Key of the object by which a bucket shows that it encrypts."""
+Algorithm = Literal["none", "AES256", "aws:kms"]
 _FULL = {"507", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"}
 _MISSING = {"404", "NoSuchKey", "NotFound", "NoSuchUpload"}
 
@@ -46,6 +51,27 @@ class Unfinished:
     started: datetime
 
 
+class Encryption:
+    """How objects are to be encrypted where they are stored (SSE-S3, SSE-KMS), or not at all."""
+
+    def __init__(self, algorithm: Algorithm = "none", key: str | None = None) -> None:
+        self.wanted = algorithm != "none"
+        self._algorithm = algorithm
+        self.parameters: Any = {}
+        """What every request that writes has to carry."""
+        if self.wanted:
+            self.parameters["ServerSideEncryption"] = algorithm
+        if self.wanted and key is not None:
+            self.parameters["SSEKMSKeyId"] = key
+
+    def fits(self, answer: Any) -> bool:
+        """Whether the storage says of an object that it is encrypted as wished."""
+        key = self.parameters.get("SSEKMSKeyId")
+        named = str(answer.get("SSEKMSKeyId", ""))
+        right_key = key is None or named == key or named.endswith(f"/{key}")
+        return not self.wanted or (answer.get("ServerSideEncryption") == self._algorithm and right_key)
+
+
 class Storage:
     """One S3 account. `public_endpoint_url` is how clients reach it; only presigned URLs name it."""
 
@@ -57,6 +83,8 @@ class Storage:
         secret_key: str,
         region: str,
         public_endpoint_url: str | None = None,
+        encryption: Algorithm = "none",
+        kms_key: str | None = None,
     ) -> None:
         # boto3 takes half a second to import and not every process that imports this module needs it.
         import boto3
@@ -85,18 +113,23 @@ class Storage:
 
         self._client = client(endpoint_url)
         self._public = client(public_endpoint_url) if public_endpoint_url else self._client
+        self._encryption = Encryption(encryption, kms_key)
 
     def bucket(self, name: str) -> Bucket:
-        return Bucket(self._client, self._public, name)
+        return Bucket(self._client, self._public, name, self._encryption)
 
 
 class Bucket:
-    """One bucket. Every method raises `DependencyUnavailable` when the storage is away, full or refuses us."""
+    """One bucket. Every method raises `DependencyUnavailable` when the storage is away, full or refuses us.
 
-    def __init__(self, client: S3Client, public: S3Client, name: str) -> None:
+    Those that write raise `DependencyUnavailable("not_encrypted")` where it does not encrypt as it was asked to.
+    """
+
+    def __init__(self, client: S3Client, public: S3Client, name: str, encryption: Encryption) -> None:
         self.name = name
         self._client = client
         self._public = public
+        self._encryption = encryption
 
     def ensure(self) -> None:
         """Make the bucket if it is not there."""
@@ -112,15 +145,43 @@ class Bucket:
         with _outcomes(self.name):
             self._client.head_bucket(Bucket=self.name)
 
+    def prove_encryption(self) -> None:
+        """Write a small object where encryption is asked for, and see that it is encrypted."""
+        if self._encryption.wanted:
+            self.put(PROBE, b"Slipway asks whether this is encrypted.", "text/plain")
+
+    def encrypted(self, key: str) -> bool:
+        """Whether an object is encrypted as the settings wish. One without a byte has nothing to encrypt."""
+        with _outcomes(key):
+            head = self._client.head_object(Bucket=self.name, Key=key)
+        return head["ContentLength"] == 0 or self._encryption.fits(head)
+
+    def encrypt(self, key: str) -> None:
+        """Write an object again in place, encrypted as the settings wish."""
+        with _outcomes(key):
+            head = self._client.head_object(Bucket=self.name, Key=key)
+            # A store takes an object for its own copy only where something about it is said anew.
+            anew = {"MetadataDirective": "REPLACE", "ContentType": head["ContentType"], "Metadata": head["Metadata"]}
+            self._client.copy(
+                {"Bucket": self.name, "Key": key}, self.name, key, ExtraArgs={**self._encryption.parameters, **anew}
+            )
+        self._require_encrypted(key, keep=True)
+
     def put(self, key: str, data: bytes, media_type: str = "application/octet-stream") -> None:
         with _outcomes(key):
-            self._client.put_object(Bucket=self.name, Key=key, Body=data, ContentType=media_type)
+            answer = self._client.put_object(
+                Bucket=self.name, Key=key, Body=data, ContentType=media_type, **self._encryption.parameters
+            )
+        if not self._encryption.fits(answer):
+            self._require_encrypted(key)
 
     def begin(self, key: str, media_type: str = "application/octet-stream") -> Multipart:
         """Begin an upload in parts; nothing is visible under `key` before `complete`."""
         with _outcomes(key):
-            answer = self._client.create_multipart_upload(Bucket=self.name, Key=key, ContentType=media_type)
-        return Multipart(self._client, self.name, key, answer["UploadId"])
+            answer = self._client.create_multipart_upload(
+                Bucket=self.name, Key=key, ContentType=media_type, **self._encryption.parameters
+            )
+        return Multipart(self._client, self.name, key, answer["UploadId"], check=self._require_encrypted)
 
     def upload(self, path: Path, key: str, media_type: str = "application/octet-stream") -> None:
         """Store a local file, in parts when it is large."""
@@ -172,7 +233,10 @@ class Bucket:
     def copy(self, source: Bucket, source_key: str, key: str) -> None:
         """Copy inside the storage; no byte passes through us."""
         with _outcomes(source_key):
-            self._client.copy({"Bucket": source.name, "Key": source_key}, self.name, key)
+            self._client.copy(
+                {"Bucket": source.name, "Key": source_key}, self.name, key, ExtraArgs=self._encryption.parameters
+            )
+        self._require_encrypted(key)
 
     def size(self, key: str) -> int | None:
         """The object's size in bytes, or None when there is none."""
@@ -207,7 +271,7 @@ class Bucket:
                     yield Unfinished(key=entry["Key"], upload_id=entry["UploadId"], started=entry["Initiated"])
 
     def abort(self, unfinished: Unfinished) -> None:
-        Multipart(self._client, self.name, unfinished.key, unfinished.upload_id).abort()
+        Multipart(self._client, self.name, unfinished.key, unfinished.upload_id, check=self._require_encrypted).abort()
 
     def presign(self, key: str, filename: str, lifetime: int) -> str:
         """A GET URL for whoever holds it, for `lifetime` seconds; browsers save it as `filename`."""
@@ -218,12 +282,26 @@ class Bucket:
             ExpiresIn=lifetime,
         )
 
+    def _require_encrypted(self, key: str, *, keep: bool = False) -> None:
+        """Look at the object itself; what should be encrypted and is not goes away again, unless it was there before."""
+        if not self._encryption.wanted or self.encrypted(key):
+            return
+        if not keep:
+            self.delete([key])
+        log.error("storage.not_encrypted", bucket=self.name)
+        raise DependencyUnavailable(
+            "not_encrypted", "Storage does not encrypt what it stores, although it was asked to (S3_ENCRYPTION)."
+        )
+
 
 class Multipart:
     """One upload in parts. Parts may be sent from several threads; every part but the last has at least 5 MiB."""
 
-    def __init__(self, client: S3Client, bucket: str, key: str, upload_id: str) -> None:
+    def __init__(
+        self, client: S3Client, bucket: str, key: str, upload_id: str, *, check: Callable[[str], None]
+    ) -> None:
         self._client = client
+        self._check = check
         self._where: Any = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
         self._parts: dict[int, str] = {}
 
@@ -239,6 +317,7 @@ class Multipart:
         ]
         with _outcomes(self._where["Key"]):
             self._client.complete_multipart_upload(**self._where, MultipartUpload={"Parts": parts})
+        self._check(self._where["Key"])
 
     def abort(self) -> None:
         """Forget every part. An upload that is gone already is no error."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 ALGORITHM = "HS256"
@@ -23,6 +26,16 @@ class TokenRefused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Claims:
+    """What a bearer token says: whom it speaks for, its own id (`jti`), and from when to when it counts."""
+
+    subject: str
+    id: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class NewKey:
     """A fresh API key: `text` is for its owner and shown once, `digest` is for the database, `prefix` for lists."""
 
@@ -32,39 +45,56 @@ class NewKey:
 
 
 class Tokens:
-    """Signs and reads short-lived bearer tokens. Raises `ValueError` for a secret that can be guessed."""
+    """Signs and reads short-lived bearer tokens. Raises `ValueError` for a secret that can be guessed.
 
-    def __init__(self, secret: str, *, lifetime: int) -> None:
-        if len(secret.encode()) < MIN_SECRET:
+    `previous` are secrets from before: what they signed is read until it is over, and they sign nothing new. A token's
+    header names its secret (`kid`, RFC 7515 §4.1.4), so that only that one is tried.
+    """
+
+    def __init__(self, secret: str, *, lifetime: int, previous: Sequence[str] = ()) -> None:
+        if any(len(each.encode()) < MIN_SECRET for each in (secret, *previous)):
             raise ValueError(
-                f"JWT_SECRET must have at least {MIN_SECRET} bytes, e.g. the output of `openssl rand -hex 32`"
+                f"JWT_SECRET must have at least {MIN_SECRET} bytes, e.g. the output of `openssl rand -hex 32`; "
+                "so must each of JWT_PREVIOUS_SECRETS"
             )
         self._secret = secret
+        self._secrets = {_kid(each): each for each in (*previous, secret)}
         self.lifetime = lifetime
 
     def issue(self, subject: str) -> str:
         """A token for `subject`, good for `lifetime` seconds."""
         import jwt
 
-        now = int(time.time())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + self.lifetime}
-        return jwt.encode(claims, self._secret, algorithm=ALGORITHM)
+        now = time.time()  # with its fraction: a token made in the second in which all others were ended still counts
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "sub": subject,
+            "jti": secrets.token_urlsafe(16),
+            "iat": now,
+            "exp": int(now) + self.lifetime,
+        }
+        return jwt.encode(claims, self._secret, algorithm=ALGORITHM, headers={"kid": _kid(self._secret)})
 
-    def subject(self, token: str) -> str:
-        """Whom a token speaks for. Raises `TokenRefused`."""
+    def read(self, token: str) -> Claims:
+        """What a token of ours says. Raises `TokenRefused`."""
         import jwt
 
         if len(token) > LONGEST:
             raise TokenRefused("The token is longer than any of ours.")
         # PyJWT takes a token without `exp` as good for ever unless told that the claim is required.
-        options: Any = {"require": ["exp", "iat", "sub", "iss", "aud"], "strict_aud": True}
+        options: Any = {"require": ["exp", "iat", "sub", "jti", "iss", "aud"], "strict_aud": True}
         try:
+            secret = self._secrets.get(str(jwt.get_unverified_header(token).get("kid")))
+            if secret is None:
+                raise TokenRefused("The token names none of our secrets.")
             claims = jwt.decode(
-                token, self._secret, algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE, options=options
+                token, secret, algorithms=[ALGORITHM], issuer=ISSUER, audience=AUDIENCE, options=options
             )
-        except jwt.InvalidTokenError as error:
+            issued_at, expires_at = (datetime.fromtimestamp(float(claims[name]), UTC) for name in ("iat", "exp"))
+        except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
             raise TokenRefused(str(error)) from error
-        return str(claims["sub"])
+        return Claims(subject=str(claims["sub"]), id=str(claims["jti"]), issued_at=issued_at, expires_at=expires_at)
 
 
 class Passwords:
@@ -88,6 +118,11 @@ class Passwords:
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
         return hashed is not None
+
+
+def _kid(secret: str) -> str:
+    """A secret's name, which tells nothing of it."""
+    return hmac.new(secret.encode(), b"slipway kid", hashlib.sha256).hexdigest()[:16]
 
 
 def new_key() -> NewKey:

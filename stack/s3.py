@@ -1,10 +1,12 @@
 """The S3 server for the stack: OpenStack Swift with its s3api, from a virtual environment of its own.
 
-Knows Swift's configuration and that it runs as four servers on four ports; `swift_server.py` runs them.
+Knows Swift's configuration and that it runs as four servers on four ports; `swift_server.py` runs them. The proxy
+encrypts bodies (AES-256) before they reach a disk, with keys made of a secret of the state folder.
 """
 
 from __future__ import annotations
 
+import base64
 import errno
 import hashlib
 import hmac
@@ -61,7 +63,7 @@ mb_per_sync = 512
 _PROXY = """\
 client_timeout = 60
 [pipeline:main]
-pipeline = catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink proxy-server
+pipeline = catch_errors gatekeeper healthcheck listing_formats bulk s3api tempauth copy slo dlo versioned_writes symlink keymaster encryption proxy-server
 [app:proxy-server]
 use = egg:swift#proxy
 allow_account_management = true
@@ -102,6 +104,11 @@ allow_object_versioning = true
 allow_versioned_writes = true
 [filter:symlink]
 use = egg:swift#symlink
+[filter:keymaster]
+use = egg:swift#keymaster
+encryption_root_secret = {root}
+[filter:encryption]
+use = egg:swift#encryption
 """
 
 
@@ -119,6 +126,7 @@ def service(home: Home, ports: dict[str, int], *, python: Path) -> Service:
         home.folder(f"s3/{name}")
     _require_attributes(folder)
     key, secret = home.secret("s3-key"), home.secret("s3-secret")
+    root = base64.b64encode(home.secret("s3-encryption").encode()).decode()
     values = {"folder": folder, "user": pwd.getpwuid(os.geteuid()).pw_name}
     etc = folder / "etc"
     write_private(etc / "swift.conf", _SWIFT)
@@ -126,7 +134,7 @@ def service(home: Home, ports: dict[str, int], *, python: Path) -> Service:
         text = (_COMMON + _BACKEND).format(port=ports[f"s3-{kind}"], kind=kind, **values)
         write_private(etc / f"{kind}.conf", text + (_OBJECT if kind == "object" else ""))
     proxy = (_COMMON + _PROXY).format(
-        port=ports["s3"], region=REGION, account=_ACCOUNT, key=key, secret=secret, **values
+        port=ports["s3"], region=REGION, account=_ACCOUNT, key=key, secret=secret, root=root, **values
     )
     write_private(etc / "proxy.conf", proxy)
     servers = [f"{kind}={ports[f's3-{kind}']}" for kind in _BACKENDS]
@@ -143,6 +151,7 @@ def service(home: Home, ports: dict[str, int], *, python: Path) -> Service:
             "S3_ACCESS_KEY": access,
             "S3_SECRET_KEY": secret,
             "S3_REGION": REGION,
+            "S3_ENCRYPTION": "AES256",
         },
     )
 

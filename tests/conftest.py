@@ -111,6 +111,8 @@ def storage(settings: Settings) -> Storage:
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
+        encryption=settings.s3_encryption,
+        kms_key=settings.s3_kms_key,
     )
     for room in ("staging", "registry", "quarantine"):
         made.bucket(settings.bucket(room)).ensure()
@@ -137,13 +139,14 @@ def submit(begin: Begin, owner: UUID) -> Callable[..., UUID]:
         sha256: str = "0" * 64,
         config: dict[str, object] | None = None,
         format_: str = "onnx",
+        version: str | None = None,
     ) -> UUID:
         names = stages or ("scan", "promote")
         steps = plan or [Step(stage=name, queue="cpu", max_attempts=3, time_limit=60) for name in names]
         intake = store.Intake(
             owner_id=owner,
             model=model or f"m-{uuid4().hex[:8]}",
-            version=None,
+            version=version,
             bump="minor",
             format=format_,
             servable=True,
@@ -155,7 +158,7 @@ def submit(begin: Begin, owner: UUID) -> Callable[..., UUID]:
             side_files={},
         )
         with begin() as session:
-            version = store.add_version(session, intake)
-            return engine.submit(session, version_id=version.id, owner_id=owner, plan=steps).id
+            row = store.add_version(session, intake)
+            return engine.submit(session, version_id=row.id, owner_id=owner, plan=steps).id
 
     return submit

@@ -15,8 +15,10 @@ from pipeline import extras
 from pipeline.opinions import check
 from pipeline.sandbox import cgroup
 from pipeline.stage import Stage, discover
+from registry import logs
 from shared import observe
 from shared.settings import Settings
+from shared.signing import Signer
 from workers.app import POOL, POOLS, create, queues
 from workers.children import forget_dead_scratch
 from workers.devices import devices
@@ -30,13 +32,15 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in names:
         sys.exit(f"usage: python -m workers {'|'.join(names)} [CHILDREN]")
     settings = Settings()
-    observe.configure(fmt=settings.log_format, level=settings.log_level)
+    keeper = logs.keeper(settings.sqlalchemy_url, sys.argv[1], settings.log_store_level)
+    observe.configure(fmt=settings.log_format, level=settings.log_level, keeper=keeper)
     stages = discover(settings.stage_packages)
     app = create(settings.redis_url.get_secret_value(), stages)
     if sys.argv[1] == "flower":
         _flower(app, settings)
     else:
         check(settings.second_opinions)
+        Signer(settings.signing_key.get_secret_value())  # a bad key is told here, not by children that die of it
         _worker(app, settings, stages, int(sys.argv[2]) if len(sys.argv) > 2 else None)
 
 

@@ -24,10 +24,12 @@ from pipeline.formats import PRELOAD
 from pipeline.opinions import check
 from pipeline.sandbox import Zygote
 from pipeline.stage import Stage, discover
+from registry import logs
 from shared import observe
 from shared.antivirus import Clamd
 from shared.db import connect, transactions
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Storage
 from workers.app import POOL, POOLS, task_name
 from workers.context import PASSABLE
@@ -51,7 +53,8 @@ class Loader(AppLoader):
 
     def on_worker_process_init(self) -> None:
         settings = Settings()
-        observe.configure(fmt=settings.log_format, level=settings.log_level)
+        keeper = logs.keeper(settings.sqlalchemy_url, os.environ[POOL], settings.log_store_level)
+        observe.configure(fmt=settings.log_format, level=settings.log_level, keeper=keeper)
         per_device = POOLS[os.environ[POOL]].per_device
         device = pin(current_process().index, devices()) if per_device else None  # type: ignore[attr-defined]
         zygote = _zygote(settings)
@@ -61,6 +64,8 @@ class Loader(AppLoader):
         def close(**_: Any) -> None:
             zygote.close()
             shutil.rmtree(scratch, ignore_errors=True)
+            if keeper is not None:
+                keeper.close()
 
         worker_process_shutdown.connect(close, weak=False)
 
@@ -115,12 +120,15 @@ def _tools(settings: Settings, zygote: Zygote, scratch: Path, device: Device | N
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
         region=settings.s3_region,
+        encryption=settings.s3_encryption,
+        kms_key=settings.s3_kms_key,
     )
     return Tools(
         begin=transactions(connect(settings.sqlalchemy_url, pool_size=2)),
         staging=storage.bucket(settings.bucket("staging")),
         registry=storage.bucket(settings.bucket("registry")),
         quarantine=storage.bucket(settings.bucket("quarantine")),
+        signer=Signer(settings.signing_key.get_secret_value()),
         sandbox=zygote,
         scanner=ClamdScanner(Clamd(settings.clamd_url)) if settings.clamd_url else None,
         scratch=scratch,

@@ -37,6 +37,7 @@ from registry import store as registry
 from registry.waivers import Waiver
 from shared.db import Begin
 from shared.errors import ObjectMissing
+from shared.signing import Signer
 from shared.storage import CHUNK, Bucket
 from workers.lease import Lease
 
@@ -50,10 +51,6 @@ PASSABLE = 0o711
 
 LARGEST = 20 << 30
 """Bytes: the largest file that a stage may leave."""
-
-
-PUBLISHED = "sha256/"
-"""What the keys of the registry bucket begin with."""
 
 
 class Abandoned(Exception):
@@ -86,7 +83,7 @@ class Workshop:
             declared=with_packed(self._row.declared, self._packed.facts.get("declared", {})),
         )
         self.options: Mapping[str, Json] = {**tools.options, **self._errand.request}
-        self.publisher = Publishing(tools.staging, tools.registry)
+        self.publisher = Publishing(tools.staging, tools.registry, tools.signer)
         self.reviews = Decided(tools.begin)
 
     def __enter__(self) -> Self:
@@ -237,7 +234,7 @@ class Workshop:
 
     def _bucket(self, key: str) -> Bucket:
         """Where the object of that key lies: what was promoted in the registry, what a run that is over has kept in quarantine."""
-        if key.startswith(PUBLISHED):
+        if key.startswith(registry.BLOBS):
             return self._tools.registry
         return self._tools.quarantine if key.startswith(f"{self._row.id}/") else self._tools.staging
 
@@ -290,13 +287,14 @@ class LeasedSession:
 class Publishing:
     """Into the registry bucket, under keys that name the digest of what they hold."""
 
-    def __init__(self, staging: Bucket, registry_bucket: Bucket) -> None:
+    def __init__(self, staging: Bucket, registry_bucket: Bucket, signer: Signer) -> None:
         self._staging = staging
         self._registry = registry_bucket
+        self._signer = signer
 
     def publish(self, file: File) -> str:
         """Copy, read back what is really there, compare, return the key."""
-        key = _digest_key(file.sha256, file.name)
+        key = registry.blob_key(file.sha256, file.name)
         if self._registry.size(key) != file.size:
             self._registry.copy(self._staging, file.key, key)
         found = self._registry.sha256(key)
@@ -309,10 +307,15 @@ class Publishing:
 
     def write(self, name: str, content: bytes, media_type: str) -> File:
         sha256 = hashlib.sha256(content).hexdigest()
-        key = _digest_key(sha256, name)
+        key = registry.blob_key(sha256, name)
         self._registry.put(key, content, media_type)
         return File(name=name, role="manifest", key=key, sha256=sha256, size=len(content), media_type=media_type)
 
-
-def _digest_key(sha256: str, name: str) -> str:
-    return f"{PUBLISHED}{sha256[:2]}/{sha256}/{Path(name).name}"
+    def sign(self, content: bytes) -> dict[str, str]:
+        signature = self._signer.sign(content)
+        return {
+            "key_id": signature.key_id,
+            "algorithm": signature.algorithm,
+            "value": signature.value,
+            "public_key": self._signer.public_key,
+        }

@@ -22,14 +22,17 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import engine, online, store
+from pipeline import engine, garbage, online, store
 from pipeline.stage import discover
 from pipeline.staging import sweep_staging, sweep_transfers
+from registry import audit, people
+from registry import logs as kept_logs
 from registry import store as registry
 from shared import observe
 from shared.db import Begin, connect, transactions
 from shared.errors import AdapterError, DependencyUnavailable
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Bucket, Storage
 from workers.app import create, task_name
 from workers.cleanup import retire
@@ -122,6 +125,7 @@ class Relay:
         self._database = connect(settings.sqlalchemy_url, pool_size=4)
         self._begin = transactions(self._database)
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5)
+        self._signer = Signer(settings.signing_key.get_secret_value())
         self._stages = discover(settings.stage_packages)
         self._app = create(settings.redis_url.get_secret_value(), self._stages)
         storage = Storage(
@@ -129,12 +133,15 @@ class Relay:
             access_key=settings.s3_access_key.get_secret_value(),
             secret_key=settings.s3_secret_key.get_secret_value(),
             region=settings.s3_region,
+            encryption=settings.s3_encryption,
+            kms_key=settings.s3_kms_key,
         )
         self._staging = storage.bucket(settings.bucket("staging"))
         self._quarantine = storage.bucket(settings.bucket("quarantine"))
         self._registry = storage.bucket(settings.bucket("registry"))
         self._tidied = 0.0
         self._looked = -float("inf")
+        self._collected = -float("inf")
         self.stopping = threading.Event()
 
     def run(self) -> None:
@@ -208,6 +215,7 @@ class Relay:
         """Whatever moves bytes or may take its time."""
         clean(self._begin, self._staging, self._quarantine, self._settings.download_lifetime)
         if time.monotonic() - self._tidied > min(TIDY_EVERY, self._settings.upload_expiry):
+            self._tidy_rows()
             expiry = timedelta(seconds=self._settings.upload_expiry)
             sweep_staging(self._staging, self._known, expiry)
             for bucket in (self._quarantine, self._registry):
@@ -216,7 +224,29 @@ class Relay:
         if 0 < self._settings.rescan_interval < time.monotonic() - self._looked:
             queue(self._begin, self._stages, current_rules(self._settings.second_opinions))
             self._looked = time.monotonic()
+        if 0 < self._settings.gc_interval < time.monotonic() - self._collected:
+            garbage.purge(self._begin, self._settings.delete_retention)
+            garbage.collect(
+                self._begin,
+                staging=self._staging,
+                registry=self._registry,
+                quarantine=self._quarantine,
+                grace=timedelta(seconds=self._settings.gc_grace),
+            )
+            self._collected = time.monotonic()
         self.stopping.wait(self._settings.sweep_interval)
+
+    def _tidy_rows(self) -> None:
+        """Forget what is over, and sign the audit trail where that is due."""
+        with self._begin() as session:
+            kept_logs.forget(session, timedelta(seconds=self._settings.log_retention))
+            people.forget_tokens(session)
+        if self._settings.audit_checkpoint_interval:
+            every = timedelta(seconds=self._settings.audit_checkpoint_interval)
+            with self._begin() as session:
+                signed = audit.checkpoint(session, self._signer, every=every)
+            if signed is not None:
+                log.info("audit.checkpoint", entry=signed)
 
     def _known(self, keys: Any) -> set[str]:
         with self._begin() as session:
@@ -225,7 +255,8 @@ class Relay:
 
 def main() -> None:
     settings = Settings()
-    observe.configure(fmt=settings.log_format, level=settings.log_level)
+    keeper = kept_logs.keeper(settings.sqlalchemy_url, "relay", settings.log_store_level)
+    observe.configure(fmt=settings.log_format, level=settings.log_level, keeper=keeper)
     relay = Relay(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: relay.stopping.set())

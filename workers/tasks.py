@@ -18,6 +18,7 @@ from pipeline.run import Broke, Claimed, Passed, Refused
 from pipeline.stage import Report, Sandbox, Scanner, Stage
 from shared.db import Begin
 from shared.errors import AdapterError
+from shared.signing import Signer
 from shared.storage import Bucket
 from workers.context import Abandoned, Workshop
 from workers.lease import Lease
@@ -40,6 +41,7 @@ class Tools:
     staging: Bucket
     registry: Bucket
     quarantine: Bucket
+    signer: Signer
     sandbox: Sandbox
     scanner: Scanner | None
     scratch: Path

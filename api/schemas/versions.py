@@ -10,10 +10,13 @@ from pydantic import BaseModel, Field
 
 from api.schemas.examples import LATER, MODEL, RUN, SHA, VERSION, WHEN, example
 from api.schemas.files import FILE, Artifact, Verdict
+from api.schemas.metrics import METRIC, Metric
+from registry.statuses import Status
 
 _VERSION_BODY = {
     "id": VERSION,
     "model": "digits",
+    "owner": "ada",
     "version": "1.0.0",
     "ordinal": 1,
     "format": "onnx",
@@ -21,12 +24,14 @@ _VERSION_BODY = {
     "servable": True,
     "verdict": "clean",
     "status": "approved",
+    "aliases": ["default", "production"],
+    "is_default": True,
     "published_at": LATER,
     "created_at": WHEN,
     "sha256": SHA,
     "size": 87412,
     "filename": "digits.onnx",
-    "declared": {"classes": ["0", "1"]},
+    "declared": {"classes": ["0", "1"], "training_config": {"epochs": 20}, "accuracy": 0.95},
     "side_files": {"config": {"name": "digits.yaml", "sha256": SHA, "size": 120}},
     "run": RUN,
     "links": {
@@ -36,6 +41,7 @@ _VERSION_BODY = {
         "download": f"/api/v1/models/{MODEL}/versions/1.0.0/download",
         "variants": f"/api/v1/models/{MODEL}/versions/1.0.0/variants",
         "rebuild": f"/api/v1/models/{MODEL}/versions/1.0.0/rebuild",
+        "metrics": f"/api/v1/models/{MODEL}/versions/1.0.0/metrics",
         "run": f"/api/v1/runs/{RUN}",
     },
 }
@@ -44,13 +50,16 @@ _VERSION_BODY = {
 class VersionSummary(BaseModel):
     id: UUID
     model: str
+    owner: str = Field(description="of the model")
     version: str
     ordinal: int = Field(description="1, 2, 3, … in the order of upload")
     format: str
     framework: str | None
     servable: bool
     verdict: Verdict
-    status: str
+    status: Status
+    aliases: list[str] = Field(description="that point at it now")
+    is_default: bool
     published_at: datetime | None
     created_at: datetime
     sha256: str = Field(description="of the uploaded file")
@@ -98,7 +107,23 @@ _QUALITY = {
 }
 
 
+class Port(BaseModel):
+    """An input or output of the canonical form, or, where there is none, of the file."""
+
+    name: str
+    dtype: str = Field(description="numpy's name")
+    shape: list[int | None] | None = Field(description="null in it where a size is free; null where it is unknown")
+
+
 class Version(VersionSummary):
+    uploaded_by: str = Field(description="the owner, or somebody who was granted models:upload")
+    release_notes: str
+    revision: int = Field(description="its ETag; goes up with every change of status or release notes")
+    training_config: dict[str, Any] | None = Field(description="as declared")
+    inputs: list[Port] | None = Field(description="as found; null before the version is published")
+    outputs: list[Port] | None
+    classes: list[str] | None = Field(description="names in the order of the scores: of the file, or as declared")
+    metrics: list[Metric] = Field(description="the latest of each name and data set; the others are at `links.metrics`")
     artifacts: list[Artifact]
     waivers: list[LeantOn] = Field(description="what reviewers have let pass in it")
     best_variant: str | None = Field(
@@ -109,12 +134,33 @@ class Version(VersionSummary):
 
     model_config = example(
         **_VERSION_BODY,
+        uploaded_by="ada",
+        release_notes="Trained on the second batch.",
+        revision=1,
+        training_config={"epochs": 20},
+        inputs=[{"name": "image", "dtype": "float32", "shape": [None, 1, 8, 8]}],
+        outputs=[{"name": "probabilities", "dtype": "float32", "shape": [None, 2]}],
+        classes=["0", "1"],
+        metrics=[METRIC],
         artifacts=[FILE | {"created_at": LATER}],
         waivers=[_LEANT_ON],
         best_variant="onnx-fp32",
         pinned={"cpu": "onnx-fp32"},
         quality=_QUALITY,
     )
+
+
+class VersionChange(BaseModel):
+    release_notes: str = Field(max_length=10_000)
+
+    model_config = example(release_notes="Trained on the second batch; 1.0.0 mistook 3 for 8.")
+
+
+class NewStatus(BaseModel):
+    status: Status
+    reason: str = Field(default="", max_length=2000, description="for those who read the audit trail")
+
+    model_config = example(status="deprecated", reason="1.1.0 is better on every class.")
 
 
 class NewVariants(BaseModel):
@@ -138,25 +184,3 @@ class Versions(BaseModel):
     next: str | None = None
 
     model_config = example(items=[_VERSION_BODY], next=None)
-
-
-class Download(BaseModel):
-    """A short-lived address of one file. Check what comes against `sha256`."""
-
-    url: str
-    expires_in: int = Field(description="seconds")
-    name: str
-    filename: str
-    sha256: str
-    size: int
-    media_type: str
-
-    model_config = example(
-        url="https://s3.example.org/slipway-registry/sha256/9f/…?X-Amz-Expires=300&X-Amz-Signature=…",
-        expires_in=300,
-        name="onnx-fp32",
-        filename="digits-1.0.0-onnx-fp32.onnx",
-        sha256=SHA,
-        size=87412,
-        media_type="application/octet-stream",
-    )

@@ -28,9 +28,15 @@ class Harbour:
     upload: dict[str, Any] = field(default_factory=dict)
     bytes_by_artifact: dict[str, bytes] = field(default_factory=dict)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bundle: bytes = b""
+    """What an export answers."""
     seen: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     fail: dict[str, list[tuple[int, dict[str, str]]]] = field(default_factory=dict)
     """`"GET /path"` → answers to give first: a status and headers; status 0 hangs up."""
+    answers: dict[str, Any] = field(default_factory=dict)
+    """`"GET /path"` → the JSON to answer with, where that is all there is to it; None: 204."""
+    bodies: list[Any] = field(default_factory=list)
+    """What was sent to those, in order."""
     refuse_upload: dict[str, Any] | None = None
     """A problem to answer an upload with, before its body is read."""
     rebuilt: str = "aa"

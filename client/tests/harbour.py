@@ -66,6 +66,11 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._problem(status, "planned", "A planned failure.", headers=headers)
             return
+        if f"{method} {path}" in self.harbour.answers:
+            self.harbour.bodies.append(self._body() or query)
+            answer = self.harbour.answers[f"{method} {path}"]
+            self._bytes(b"", 204, {}) if answer is None else self._json(answer)
+            return
         for pattern, verb, handler, open_to_all in ROUTES:
             found = re.fullmatch(pattern, path)
             if found and verb == method:
@@ -262,7 +267,46 @@ class Handler(BaseHTTPRequestHandler):
     def _artifacts(self, _: dict[str, str], name: str, _ref: str) -> None:
         self._json({"items": story.version(name)["artifacts"]})
 
+    def _bundle(self, _: dict[str, str], _name: str, _ref: str) -> None:
+        self._bytes(self.harbour.bundle, 200, {"Content-Type": "application/zip"})
+
+    def _import(self, _: dict[str, str]) -> None:
+        fields, files = multipart(self.headers["Content-Type"], self.rfile.read(int(self.headers["Content-Length"])))
+        self.harbour.upload = {"fields": fields, "files": files}
+        data = {"name": fields.get("name", "digits"), "version": "1.0.0"}
+        run = self.harbour.launch(data)
+        self._json({"data": data, "run": {"id": RUN, "status": run["status"]}}, 202)
+
+    def _origin(self, _: dict[str, str], _name: str, _ref: str) -> None:
+        artifacts = [{"name": "onnx-fp32", "theirs": "aa", "ours": "aa", "outcome": "same", "toolchain_same": True}]
+        self._json({"key_id": "k", "model": "digits", "owner": "ada", "version": "1.0.0", "artifacts": artifacts})
+
+    def _usage(self, query: dict[str, str], _name: str) -> None:
+        used = {"downloads": 3, "predictions": 40, "bytes": 2048, "last_used": story.now()}
+        self._json(used | {"days": int(query["days"]), "by_version": [used | {"version": "1.0.0"}], "by_day": []})
+
+    def _my_usage(self, _: dict[str, str]) -> None:
+        amounts = {"models": {"used": 2, "allowed": None}, "bytes": {"used": 2048, "allowed": 4096}}
+        self._json({"plan": "free"} | amounts)
+
+    def _components(self, version: str) -> None:
+        files = [
+            {
+                "component": "weights",
+                "url": f"{self.harbour.url}/bucket/{name}?signature=new",
+                "name": name,
+                "filename": f"../{name}.onnx",
+                "sha256": hashlib.sha256(content).hexdigest(),
+                "size": len(content),
+            }
+            for name, content in self.harbour.bytes_by_artifact.items()
+        ]
+        self._json({"version": version, "expires_in": 60, "files": files, "missing": {"code": "no code came with it"}})
+
     def _download(self, query: dict[str, str], _name: str, ref: str) -> None:
+        if "component" in query:
+            self._components("1.0.0")
+            return
         artifact = query.get("artifact", "onnx-fp32-optimized")
         content = self.harbour.bytes_by_artifact.get(artifact)
         if content is None:
@@ -340,6 +384,11 @@ ROUTES: list[tuple[str, str, Any, bool]] = [
     (f"{API}/models/{ONE}/versions/{ONE}", "GET", Handler._version, False),
     (f"{API}/models/{ONE}/versions/{ONE}/artifacts", "GET", Handler._artifacts, False),
     (f"{API}/models/{ONE}/versions/{ONE}/download", "GET", Handler._download, False),
+    (f"{API}/models/{ONE}/versions/{ONE}/bundle", "GET", Handler._bundle, False),
+    (f"{API}/models/{ONE}/versions/{ONE}/import", "GET", Handler._origin, False),
+    (f"{API}/bundles", "POST", Handler._import, False),
+    (f"{API}/models/{ONE}/usage", "GET", Handler._usage, False),
+    (f"{API}/me/usage", "GET", Handler._my_usage, False),
     (f"{API}/models/{ONE}/versions/{ONE}/(variants|rebuild)", "POST", Handler._begin, False),
     (f"{API}/models/{ONE}/versions/{ONE}/pins/{ONE}", "PUT", Handler._pin, False),
     (f"{API}/models/{ONE}/versions/{ONE}/pins/{ONE}", "DELETE", Handler._unpin, False),

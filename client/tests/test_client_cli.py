@@ -33,10 +33,17 @@ def background(*arguments: str | Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=found)
 
 
-COMMANDS = ["login", "push", "runs", "watch", "logs", "cancel", "retry", "models", "show", "pull", "doctor"]
+COMMANDS = [
+    *("login", "push", "runs", "watch", "logs", "cancel", "retry", "models", "show", "pull", "doctor"),
+    *("compare", "promote", "rollback", "activate", "status", "note", "alias", "metrics"),
+    *("deploy", "deployments", "undeploy", "gates", "why-not", "approve", "signatures"),
+    *("lineage", "score"),
+    *("get", "usage", "export", "import", "verify"),
+    *("model", "rate"),
+]
 
 
-@pytest.mark.parametrize("command", [[], ["keys"], *([name] for name in COMMANDS)])
+@pytest.mark.parametrize("command", [[], ["keys"], ["parent"], ["licence"], *([name] for name in COMMANDS)])
 def test_every_help_ends_with_examples(command: list[str]) -> None:
     shown = slipway(*command, "--help")
     assert shown.exit_code == 0
@@ -44,7 +51,7 @@ def test_every_help_ends_with_examples(command: list[str]) -> None:
     assert f"$ slipway {' '.join(command)}".rstrip() in examples
 
 
-@pytest.mark.parametrize("command", ["predict", "promote", "deploy", "compare"])
+@pytest.mark.parametrize("command", ["predict"])
 def test_what_does_not_exist_yet_is_not_listed(command: str) -> None:
     assert command not in re.findall(r"^│ (\w+)", slipway("--help").stdout, re.MULTILINE)
     assert slipway(command).exit_code == 2
@@ -170,7 +177,7 @@ def test_usage_errors_exit_2(model_file: Path, tmp_path: Path) -> None:
     assert slipway("push", model_file).exit_code == 2
     assert slipway("push", model_file, "-n", "d", "--bump", "huge").exit_code == 2
     assert slipway("push", model_file, "-n", "d", "--timeout", "5").exit_code == 2
-    assert slipway("show", "digits@newest").exit_code == 2
+    assert slipway("show", "digits@Newest").exit_code == 2
 
 
 def test_a_json_push_is_one_document_with_the_run(model_file: Path) -> None:

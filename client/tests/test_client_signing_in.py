@@ -34,6 +34,15 @@ def test_signing_in_again_retires_the_key_before(server: Harbour) -> None:
     assert list(server.keys) == ["k2"]
 
 
+def test_signing_out_revokes_the_key_that_signing_in_made_and_forgets_it(server: Harbour) -> None:
+    assert slipway("logout").exit_code == 2  # not one of ours
+    slipway("login", "-u", "ada", "--password-stdin", said="correct horse\n")
+    done = slipway("logout")
+    assert done.exit_code == 0, done.stderr
+    assert server.keys == {}
+    assert not config.config_path().exists()
+
+
 def test_a_wrong_password_saves_nothing() -> None:
     done = slipway("login", "-u", "ada", "--password-stdin", said="wrong\n")
     assert done.exit_code == 4

@@ -127,6 +127,7 @@ def test_field_errors_name_their_field() -> None:
     [
         ("digits", ("digits", "latest")),
         ("digits@3", ("digits", "3")),
+        ("digits@production", ("digits", "production")),
         ("ada/digits@v1.2.0-rc.1+b5", ("ada/digits", "v1.2.0-rc.1+b5")),
     ],
 )
@@ -134,14 +135,17 @@ def test_a_reference_names_a_model_and_a_version(text: str, meant: tuple[str, st
     assert refs.parse(text) == meant
 
 
-@pytest.mark.parametrize("text", ["", "@1.0.0", "digits@", "digits@newest", "digits@1.0.0/../2"])
+@pytest.mark.parametrize(
+    "text", ["", "@1.0.0", "digits@", "digits@Newest", "digits@1.0.0/../2", "/digits", "ada/", "a/b/c"]
+)
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(InvalidRequest):
         refs.parse(text)
 
 
 def test_a_name_cannot_leave_its_place_in_the_path() -> None:
-    assert refs.version_path("../keys?x=", "1.0.0") == "/api/v1/models/..%2Fkeys%3Fx%3D/versions/1.0.0"
+    assert refs.version_path("../keys?x=", "1.0.0") == "/api/v1/models/..~keys%3Fx%3D/versions/1.0.0"
+    assert refs.model_path("ada/digits") == "/api/v1/models/ada~digits"
 
 
 def test_shapes_are_read_with_and_without_names() -> None:

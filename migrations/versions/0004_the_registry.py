@@ -4,10 +4,18 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from registry.names import fold
+
 revision = '0004'
 down_revision = '0003'
 branch_labels = None
 depends_on = None
+
+
+def fold_names(connection: sa.Connection) -> None:
+    """Fold the names of the models that are there, as new ones are."""
+    for row in connection.execute(sa.text('SELECT id, name FROM models')).all():
+        connection.execute(sa.text('UPDATE models SET folded = :folded WHERE id = :id'), {'id': row.id, 'folded': fold(row.name)})
 
 
 def upgrade() -> None:
@@ -134,6 +142,7 @@ def upgrade() -> None:
     sa.Column('ended_by', sa.Uuid(), nullable=True),
     sa.Column('ended_at', sa.DateTime(timezone=True), nullable=True),
     sa.Column('reason', sa.Text(), nullable=True, comment='why it ended'),
+    sa.Column('note', sa.Text(), server_default='', nullable=False, comment='why it was deployed'),
     sa.Column('previous_id', sa.Uuid(), nullable=True, comment='what it took the place of'),
     sa.CheckConstraint("(status = 'live') = (ended_at IS NULL)", name=op.f('ck_deployments_only_live_has_no_end')),
     sa.CheckConstraint("status IN ('live', 'superseded', 'rolled_back', 'ended')", name=op.f('ck_deployments_status')),
@@ -230,6 +239,7 @@ def upgrade() -> None:
     op.create_index('ix_models_folded', 'models', ['folded'], unique=False)
     op.create_index('ix_models_tags', 'models', ['tags'], unique=False, postgresql_using='gin')
     op.create_index('ix_models_words', 'models', ['words'], unique=False, postgresql_using='gin')
+    fold_names(op.get_bind())
     op.add_column('users', sa.Column('email', sa.Text(), nullable=True))
     op.add_column('users', sa.Column('roles', sa.ARRAY(sa.Text()), server_default='{}', nullable=False, comment='names of roles; what they may adds up'))
     op.add_column('users', sa.Column('plan', sa.Text(), server_default='free', nullable=False, comment='whose limits and quotas count'))
@@ -262,9 +272,14 @@ def upgrade() -> None:
         BEGIN RAISE EXCEPTION '% only grows', TG_TABLE_NAME; END $$
     """)
     op.execute("CREATE TRIGGER alias_moves_only_grows BEFORE UPDATE ON alias_moves FOR EACH ROW EXECUTE FUNCTION refuse_change()")
+    op.execute(
+        "CREATE TRIGGER audit_checkpoints_only_grow BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_checkpoints "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+    )
 
 
 def downgrade() -> None:
+    op.execute('DROP TRIGGER audit_checkpoints_only_grow ON audit_checkpoints')
     op.execute('DROP TRIGGER alias_moves_only_grows ON alias_moves')
     op.execute('DROP FUNCTION refuse_change()')
     op.drop_constraint(op.f('fk_versions_deleted_by_users'), 'versions', type_='foreignkey')

@@ -104,6 +104,8 @@ class Format:
     to do where no file of the format can be served, or none that was declared so; what only the file itself tells is
     in `Inspection.unservable`. `extra` is what opening a file takes on top of the core, or how to tell from the file's
     glimpse and what was declared. `runtime` is what `load` runs a file in, where that is not called like the format.
+    `read_as` names what the scan's readers understand in every file of the format, where no reader is called like it:
+    one of these must have been found, or a loader would see something else in the file than was judged.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Format:
     unservable: str | Callable[[Mapping[str, Json]], str | None] | None = None
     extra: str | Callable[[Glimpse, Mapping[str, Json]], str | None] | None = None
     runtime: str | None = None
+    read_as: tuple[str, ...] = ()
 
     def why_unservable(self, declared: Mapping[str, Json]) -> str | None:
         """What to tell the uploader of a file that, declared so, cannot be served; None where it may be."""

@@ -15,6 +15,9 @@ from pipeline.trial import Predictor
 if TYPE_CHECKING:
     import torch
 
+READ_AS = ("torch", "tensors")
+"""An archive of torch's with or without tensors, or tensors in the files that it wrote before."""
+
 _LISTED = 1000
 _MAGIC = re.compile(rb"\x80[\x02-\x05](?:\x95.{8})?\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19", re.DOTALL)
 _TAR = b"ustar", 257
@@ -177,4 +180,5 @@ FORMAT = Format(
     recognises=_recognises,
     extra=needs,
     runtime="torch",
+    read_as=READ_AS,
 )

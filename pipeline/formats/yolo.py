@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import Rejected
 from pipeline.formats import Format
-from pipeline.formats.checkpoint import export_module, inspect_module, is_yolo
+from pipeline.formats.checkpoint import READ_AS, export_module, inspect_module, is_yolo
 from pipeline.signature import Tensor, in_form
 from pipeline.stage import Json
 from pipeline.trial import Predictor
@@ -76,5 +76,11 @@ def _number(found: Any, otherwise: int) -> int:
 
 
 FORMAT = Format(
-    name="yolo", title="YOLO (ultralytics)", extensions=(".pt",), recognises=is_yolo, extra="yolo", runtime="torch"
+    name="yolo",
+    title="YOLO (ultralytics)",
+    extensions=(".pt",),
+    recognises=is_yolo,
+    extra="yolo",
+    runtime="torch",
+    read_as=READ_AS,
 )

@@ -48,6 +48,11 @@ class Recipe:
     package: str | None = None
     flags: tuple[str, ...] = ()
 
+    @property
+    def ranged(self) -> bool:
+        """Whether ranges of activations were fixed on samples: it is judged by questions from within these only."""
+        return self.calibrated or (self.budget == "int8" and bool(self.of))
+
     def offered(self, toolchain: Mapping[str, str], *, installed: bool) -> bool:
         """Whether the recipe can be carried out here; `installed` says that of its package."""
         able = not self.flags or bool(set(self.flags) & set(toolchain["cpu"].split()))

@@ -179,7 +179,7 @@ def _verified(
     way = {"runtime": recipe.runtime, "session": session}
     answers = yard.examination.answers(name, "onnx", made(path), way)
     kinds = None
-    if recipe.calibrated or (recipe.budget == "int8" and recipe.of):
+    if recipe.ranged:
         kinds = ["sample"] if yard.calibration is not None else _DRAWN
     return yard.examination.compare(yard.reference, answers, recipe.budget, kinds, locate=locate)
 

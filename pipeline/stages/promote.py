@@ -1,4 +1,4 @@
-"""Let a version into the registry: gates over the evidence, digests checked, a manifest, and only then visible.
+"""Let a version into the registry: gates over the evidence, digests checked, a signed manifest, and only then visible.
 
 The last step of every plan that publishes. What it copies stays invisible until the transaction that ends the run names
 it. A variant that comes later passes the same gates and has a manifest of its own.
@@ -75,7 +75,8 @@ def run(ctx: Context) -> Report:
     published = [_entry(file, ctx.publisher.publish(file)) for file in _publishable(ctx.earlier)]
     chosen = _best(ctx.earlier, published)
     name = f"manifest+{'+'.join(added)}.json" if added else "manifest.json"
-    manifest = ctx.publisher.write(name, _manifest(ctx, gates, published, chosen), "application/json")
+    document = _manifest(ctx, gates, published, chosen)
+    manifest = ctx.publisher.write(name, document, "application/json")
     published.append(_entry(manifest, manifest.key))
     ctx.log(f"published {len(published)} files, manifest sha256 {manifest.sha256}")
     return Report(
@@ -83,7 +84,7 @@ def run(ctx: Context) -> Report:
             "published": published,
             "servable": servable(ctx.earlier),
             "best": chosen,
-            "manifest": {"sha256": manifest.sha256},
+            "manifest": {"sha256": manifest.sha256, "signature": dict(ctx.publisher.sign(document))},
             "gates": gates,
         }
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline import readers
+from pipeline import formats, readers
 from pipeline.errors import Rejected
 from pipeline.reading import SEVERITIES, VERDICTS, finding, opinion, opinion_name, read, stops_of
 from pipeline.run import UNKNOWN
@@ -213,12 +213,14 @@ def _seen_by_antivirus(look: AntivirusVerdict, name: str) -> list[dict[str, Any]
 
 
 def _check_format(upload: Upload, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Where a reader bears the name of the declared format, it must have been the one that understood the file.
+    """A reader of the declared format must have understood the file, where there is one.
 
     Else a loader would see something else in the bytes than we judged.
     """
     known = {part.split("/")[0] for part in content["ruleset"].split()}
-    if upload.format not in known or upload.format in content["bytes"]:
+    read_as = next((one.read_as for one in formats.discover() if one.name == upload.format), ())
+    wanted = {*read_as} or {upload.format} & known
+    if not wanted or wanted & {*content["bytes"]}:
         return []
     return [
         finding(

@@ -12,7 +12,7 @@ from pipeline.errors import Rejected
 from pipeline.examination import folder
 from pipeline.formats import find, glimpse_of
 from pipeline.sandbox import safe_file
-from pipeline.signature import Inspection
+from pipeline.signature import Inspection, outputs_matched
 from pipeline.stage import Context, Json, Made, Report, Stage
 
 _LARGEST_PACKED = 1 << 30
@@ -33,7 +33,11 @@ def run(ctx: Context) -> Report:
     unservable = form.why_unservable(ctx.upload.declared) or found.unservable
     if unservable is None and not (found.inputs and found.outputs and found.forward and found.exporters):
         raise Rejected("answer_invalid", "The sandbox found neither inputs nor outputs, and no reason why.")
-    warnings = [*found.warnings, *([unservable] if unservable else [])]
+    warnings = [
+        *found.warnings,
+        *outputs_matched(found.outputs, ctx.upload.declared),
+        *([unservable] if unservable else []),
+    ]
     for warning in warnings:
         ctx.log(f"warning: {warning}")
     facts = found.model_dump(exclude={"config", "packed"})

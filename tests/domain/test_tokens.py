@@ -11,11 +11,13 @@ from shared.tokens import ALGORITHM, LONGEST, TokenRefused, Tokens, is_key, new_
 
 SECRET = "s" * 32
 TOKENS = Tokens(SECRET, lifetime=60)
+KID = jwt.get_unverified_header(TOKENS.issue("anybody"))["kid"]
 NOW = int(time.time())
 CLAIMS = {
     "iss": "slipway",
     "aud": "slipway",
     "sub": "ada",
+    "jti": "1",
     "iat": NOW,
     "exp": NOW + 86_400,
 }  # collected long before it runs
@@ -23,19 +25,19 @@ CLAIMS = {
 
 def signed(changes: dict[str, object], *without: str, algorithm: str = ALGORITHM, key: str = SECRET) -> str:
     claims = {name: value for name, value in (CLAIMS | changes).items() if name not in without}
-    return jwt.encode(claims, key, algorithm=algorithm)
+    return jwt.encode(claims, key, algorithm=algorithm, headers={"kid": KID})
 
 
 def test_a_token_of_ours_says_who_it_speaks_for() -> None:
-    assert TOKENS.subject(TOKENS.issue("ada")) == "ada"
-    assert TOKENS.subject(signed({})) == "ada"
+    assert TOKENS.read(TOKENS.issue("ada")).subject == "ada"
+    assert TOKENS.read(signed({})).subject == "ada"
     assert len(TOKENS.issue("0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2")) < 400
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_a_token_without_a_claim_is_refused(claim: str) -> None:
     with pytest.raises(TokenRefused):
-        TOKENS.subject(signed({}, claim))
+        TOKENS.read(signed({}, claim))
 
 
 @pytest.mark.parametrize(
@@ -54,14 +56,14 @@ def test_a_token_without_a_claim_is_refused(claim: str) -> None:
 )
 def test_a_token_with_a_wrong_claim_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(TokenRefused):
-        TOKENS.subject(signed(changes) if "sub" not in changes else unchecked(changes))
+        TOKENS.read(signed(changes) if "sub" not in changes else unchecked(changes))
 
 
 def unchecked(changes: dict[str, object]) -> str:
     """PyJWT does not sign a subject that is no text; somebody else's library does."""
     import json
 
-    return jwt.PyJWS().encode(json.dumps(CLAIMS | changes).encode(), SECRET, algorithm=ALGORITHM)
+    return jwt.PyJWS().encode(json.dumps(CLAIMS | changes).encode(), SECRET, algorithm=ALGORITHM, headers={"kid": KID})
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")
@@ -76,12 +78,37 @@ def test_only_one_algorithm_and_one_key_are_ours() -> None:
         "é.é.é",
     ):
         with pytest.raises(TokenRefused):
-            TOKENS.subject(token)
+            TOKENS.read(token)
+
+
+def test_a_token_of_a_secret_from_before_is_read_until_the_secret_is_dropped() -> None:
+    old = Tokens("o" * 32, lifetime=60)
+    before = old.issue("ada")
+    rotated = Tokens(SECRET, lifetime=60, previous=["o" * 32])
+    assert rotated.read(before).subject == rotated.read(TOKENS.issue("ada")).subject == "ada"
+    with pytest.raises(TokenRefused):
+        old.read(rotated.issue("ada"))  # what is signed now is signed with the new one
+    with pytest.raises(TokenRefused, match="secrets"):
+        TOKENS.read(before)
+    with pytest.raises(ValueError, match="32 bytes"):
+        Tokens(SECRET, lifetime=60, previous=["short"])
+
+
+def test_two_tokens_are_told_apart_and_say_when_they_were_made_to_the_fraction_of_a_second() -> None:
+    first, second = (TOKENS.read(TOKENS.issue("ada")) for _ in range(2))
+    assert first.id != second.id
+    assert first.issued_at < second.issued_at
+    assert 59 <= (first.expires_at - first.issued_at).total_seconds() <= 60
+
+
+def test_a_token_without_the_name_of_a_secret_is_refused() -> None:
+    with pytest.raises(TokenRefused, match="secrets"):
+        TOKENS.read(jwt.encode(CLAIMS, SECRET, algorithm=ALGORITHM))
 
 
 def test_a_token_that_is_too_long_is_refused_unread() -> None:
     with pytest.raises(TokenRefused, match="longer"):
-        TOKENS.subject(signed({"more": "x" * LONGEST}))
+        TOKENS.read(signed({"more": "x" * LONGEST}))
 
 
 def test_a_key_is_known_by_its_mark_and_not_longer_than_any() -> None:

@@ -148,14 +148,27 @@ GOOD: dict[str, tuple[str, Any]] = {
     "model_type": ("Detection", "detection"),
     "framework": ("pytorch", "pytorch"),
     "description": ("one\ntwo", "one\ntwo"),
-    "licence": ("MIT OR Apache-2.0", "MIT OR Apache-2.0"),
+    "licence": ("mit or apache-2.0", "MIT OR Apache-2.0"),
     "tags": ('["a", " a", "b c"]', ["a", "b c"]),
     "classes": ('["car", "car"]', ["car", "car"]),
     "input_shape": ("[null, 3, -1, 640]", [None, 3, -1, 640]),
     "config": ('{"a": {"b": [1.5, true, null]}}', {"a": {"b": [1.5, True, None]}}),
     "training_config": ("{}", {}),
+    "parent": ("ada/digits@1.0.0", "ada/digits@1.0.0"),
+    "model_url": (" https://hub.example/base", "https://hub.example/base"),
+    "dataset_url": ("https://hub.example/data", "https://hub.example/data"),
+    "code_url": ("http://git.example/code", "http://git.example/code"),
     "benchmark_dataset": ("COCO 2017", "COCO 2017"),
     "bump": ("major", "major"),
+    "output_shape": ("[1, 1000]", [1, 1000]),
+    "format": ("TensorFlow_saved_model", "tensorflow_saved_model"),
+    "accuracy": ("0.95", 0.95),
+    "precision": ("1", 1.0),
+    "recall": ("0", 0.0),
+    "f1_score": ("9e-1", 0.9),
+    "mAP": (".5", 0.5),
+    "release_notes": ("one\n\n- two", "one\n\n- two"),
+    "confirm_name": ("True", True),
     "sha256": ("SHA256:" + "AB" * 32, "ab" * 32),
 }
 
@@ -198,6 +211,7 @@ BAD = [
     ("model_type", "two words"),
     ("framework", "x" * 65),
     ("licence", "<script>"),
+    ("licence", "Apache"),
     ("description", "x" * 10_001),
     ("description", "bell\x07"),
     ("tags", '{"a": 1}'),
@@ -207,6 +221,10 @@ BAD = [
     ("classes", '["a", 1]'),
     ("classes", '["\\u0000"]'),
     ("classes", '["\\ud800"]'),
+    ("accuracy", "95 %"),
+    ("accuracy", "1.01"),
+    ("mAP", "nan"),
+    ("format", "two words"),
     ("input_shape", "[1, 0]"),
     ("input_shape", "[true]"),
     ("input_shape", "[1.5]"),
@@ -223,6 +241,7 @@ BAD = [
     ("training_config", '{"\\u0000": 1}'),
     ("benchmark_dataset", "x" * 513),
     ("sha256", "abc"),
+    ("confirm_name", "maybe"),
 ]
 
 
@@ -318,3 +337,17 @@ def test_the_digest_of_a_cut_body_is_that_of_the_whole() -> None:
     for step in (1, 7, 64, 4096):
         [(_, _, got)] = parse([whole[i : i + step] for i in range(0, len(whole), step)])
         assert got == content
+
+
+@pytest.mark.parametrize(
+    ("declared", "found"),
+    [("tensorflow_saved_model", "saved_model"), ("onnx", "onnx"), (".h5", "keras"), ("pytorch", "torchscript")],
+)
+def test_a_format_may_be_called_what_others_call_it(declared: str, found: str) -> None:
+    assert upload.format_fits(declared, found)
+
+
+def test_a_format_that_is_declared_wrongly_is_warned_of() -> None:
+    said = upload.declare(texts(name="digits", format="tensorrt"))
+    [warning] = upload.warnings(said, found="onnx", title="ONNX", unservable=None)
+    assert warning == "format is declared as tensorrt, but the file is ONNX."

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import racing, recipes, repairing, selection
+from pipeline.benchmarking import Turn
 from pipeline.errors import Rejected
 from pipeline.stages.optimize import wanted
 
@@ -132,6 +133,11 @@ def test_only_what_the_machine_can_do_is_offered() -> None:
     assert not recipe.offered(CHAIN | {"cpu": "avx512_bf16"}, installed=False)
 
 
+def test_forms_whose_ranges_were_fixed_on_samples_are_judged_within_these() -> None:
+    ranged = {one.name for one in recipes.discover() if one.ranged}
+    assert ranged == {"onnx-int8-static", "openvino-int8"}
+
+
 def test_a_run_may_ask_for_some_recipes_only() -> None:
     assert [one.name for one in wanted(["onnx-fp16", "onnx-mixed-static"])] == [
         "onnx-fp16",
@@ -146,6 +152,15 @@ def test_a_setting_is_preferred_only_where_it_is_clearly_faster() -> None:
     assert racing.winner([steady, [0.8] * 9, None, [0.9] * 9]) == (1, [1.0, 1.25, None, 1.111])
     assert racing.winner([steady, [0.98] * 9])[0] == 0  # too little
     assert racing.winner([steady, [0.5] * 5 + [1.5] * 4])[0] == 0  # too rarely
+
+
+def test_a_busy_neighbour_does_not_choose_the_setting() -> None:
+    """The second takes half the CPU time, and somebody else had the processor all the while."""
+    first = Turn(samples=[[1000]] * 3, cpu=[1000] * 3, waits=0)
+    robbed = Turn(samples=[[4000]] * 3, cpu=[500] * 3, waits=0)
+    waiting = Turn(samples=[[4000]] * 3, cpu=[500] * 3, waits=3)
+    assert racing.winner([*racing.seconds({0: [first] * 9, 1: [robbed] * 9}).values()])[0] == 1
+    assert racing.winner([*racing.seconds({0: [first] * 9, 1: [waiting] * 9}).values()])[0] == 0
 
 
 @pytest.mark.parametrize("times", [[], [None, [1.0]], [[1.0], [1.0, 2.0]], [[0.0], [1.0]], [[1.0], ["1"]], [[1.0]]])

@@ -11,7 +11,7 @@ from pipeline.budgets import BUDGETS
 from pipeline.decisions import decide
 from pipeline.errors import Rejected
 from pipeline.questions import labels_of, pose
-from pipeline.signature import Inspection, Tensor, declared_shape, example_shape, matched
+from pipeline.signature import Inspection, Tensor, declared_shape, example_shape, matched, outputs_matched
 from pipeline.trial import draw, read, refuse_nan, write
 from pipeline.verdict import Verification
 from pipeline.verification import Tally, compare
@@ -439,6 +439,22 @@ def test_a_declared_shape_that_differs_is_refused(declared: list[int | None]) ->
         matched(IMAGE, declared)
     assert refusal.value.code == "shape_mismatch"
     assert refusal.value.details["found"] == [None, 1, 8, 8]
+
+
+LABELS = Tensor(name="label", dtype="int64", shape=[None])
+SCORES = Tensor(name="scores", dtype="float32", shape=[None, 10])
+
+
+@pytest.mark.parametrize("said", [None, [1, 10], [10], [-1, 10], {"scores": [1, 10]}, {"label": [4]}])
+def test_a_declared_output_may_be_any_one_of_several(said: object) -> None:
+    assert outputs_matched([LABELS, SCORES], {"output_shape": said}) == []
+
+
+@pytest.mark.parametrize("said", [[1, 1000], {"scores": [1, 1000]}, {"logits": [1, 10]}])
+def test_a_declared_output_that_is_none_of_the_model_s_is_refused(said: object) -> None:
+    with pytest.raises(Rejected) as refusal:
+        outputs_matched([LABELS, SCORES], {"output_shape": said})
+    assert refusal.value.code == "shape_mismatch"
 
 
 def test_an_axis_declared_free_but_found_fixed_is_a_warning() -> None:

@@ -23,6 +23,7 @@ from pipeline.stages import scan
 from registry import store as registry
 from shared.db import Begin
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Bucket, Storage
 from tests.integration.api_fixtures import Person
 from workers.relay import clean
@@ -106,6 +107,7 @@ def yard(
     buckets = {room: storage.bucket(settings.bucket(room)) for room in ("staging", "registry", "quarantine")}  # type: ignore[arg-type]
     tools = Tools(
         begin=begin,
+        signer=Signer(settings.signing_key.get_secret_value()),
         sandbox=zygote,
         scanner=Quiet(),
         scratch=tmp_path,

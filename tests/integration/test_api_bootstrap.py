@@ -56,7 +56,9 @@ def test_the_first_key_is_told_once_and_works(
     again = bootstrap(environment, home)
     assert (again.stdout, again.stderr) == ("", "")
     assert path.read_text().strip() == key
-    assert httpx2.get(url + "/readyz").json()["components"]["storage"]["status"] == "ok"  # the buckets are there
+    assert (
+        httpx2.get(url + "/readyz", timeout=20).json()["components"]["storage"]["status"] == "ok"
+    )  # the buckets are there
 
     path.unlink()
     third = bootstrap(environment, home)

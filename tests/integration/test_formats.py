@@ -392,6 +392,12 @@ def test_a_declared_shape_that_the_model_does_not_take_is_refused(form: str, dig
     assert refusal(begin(digits / SERVABLE[form], input_shape=[1, 3, 8, 8]), validate).code == "shape_mismatch"
 
 
+def test_a_declared_output_that_the_model_does_not_give_is_refused(digits: Path, begin: Begin) -> None:
+    error = refusal(begin(digits / "digits.onnx", output_shape=[1, 1000]), validate)
+    assert error.code == "shape_mismatch"
+    assert error.message.endswith("was declared as [1, 1000] but the model gives [?, 10].")
+
+
 @pytest.mark.parametrize("form", SERVABLE)
 def test_a_wrong_number_of_classes_is_only_a_warning(form: str, digits: Path, begin: Begin) -> None:
     found = begin(digits / SERVABLE[form], input_shape=[-1, 1, 8, 8], classes=["odd", "even"]).run(validate).facts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from examples import digits as example
+from pipeline import detections, extras
 from pipeline.errors import Rejected
 from pipeline.formats import discover, find, glimpse_of, identify
 from pipeline.formats.checkpoint import needs
 from pipeline.skeletons import fill, read_tensors
 from pipeline.stages import benchmark, convert, optimize, validate
 from tests.integration.test_formats import Begin, Intake, accuracy, begin, refusal, zygote  # noqa: F401 - fixtures too
-from tests.zoo import SAMPLES, Sample
+from tests.zoo import SAMPLES, Sample, detector
 from tests.zoo import torch as zoo
 
 NAMED = {"architecture": {"library": "torchvision", "name": "squeezenet1_1", "arguments": {"num_classes": 10}}}
@@ -228,12 +228,12 @@ def test_the_edge_tells_torch_files_apart_and_what_extra_they_take(made: Any, tm
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("sample", [one for one in TORCH if one.slow], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "sample", [one for one in TORCH if one.slow and one.calibration is None], ids=lambda one: one.name
+)
 def test_networks_of_the_libraries_go_the_whole_way(sample: Sample, begin: Begin, tmp_path: Path) -> None:  # noqa: F811
-    if sample.extra is not None:
-        needed = {"architectures": ("timm", "transformers"), "yolo": ("ultralytics",)}[sample.extra]
-        if missing := [one for one in needed if not _installed(one)]:
-            pytest.skip(f"the extra {sample.extra!r} is not installed: {', '.join(missing)}")
+    if sample.missing:
+        pytest.skip(f"not installed: {', '.join(sample.missing)}")
     intake: Intake = begin(sample.make(tmp_path), **sample.declared)
     intake.options["benchmark_rounds"] = 5
     found = intake.run(validate).facts
@@ -273,8 +273,8 @@ def test_halves_are_computed_in_full_and_doubles_stay(
 
 @pytest.mark.slow
 def test_weights_of_ultralytics_are_served_by_the_name_of_their_network(begin: Begin, tmp_path: Path) -> None:  # noqa: F811
-    if not _installed("ultralytics"):
-        pytest.skip("the extra 'yolo' is not installed: ultralytics")
+    if missing := extras.missing("yolo"):
+        pytest.skip(f"not installed: {', '.join(missing)}")
     whole = torch.load(zoo.yolo(tmp_path), weights_only=False)["model"]
     torch.save(whole.state_dict(), tmp_path / "weights.pt")
     named = {"architecture": {"library": "ultralytics", "name": "yolo11n", "arguments": {"nc": 4}}}
@@ -285,17 +285,51 @@ def test_weights_of_ultralytics_are_served_by_the_name_of_their_network(begin: B
 
 @pytest.mark.slow
 def test_a_yolo_checkpoint_says_what_it_was_trained_for(made: Any, begin: Begin) -> None:  # noqa: F811
-    if not _installed("ultralytics"):
-        pytest.skip("the extra 'yolo' is not installed: ultralytics")
+    if missing := extras.missing("yolo"):
+        pytest.skip(f"not installed: {', '.join(missing)}")
     found = begin(made("yolo11n")[1]).run(validate).facts
     assert found["classes"] == ["circle", "square", "triangle", "star"]
     assert found["notes"].items() >= {"task": "detect", "stride": "8, 16, 32", "imgsz": "64"}.items()
     assert [(one["shape"], one["example"]) for one in found["outputs"]] == [([None, 8, 84], [1, 8, 84])]
 
 
-def _installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_detector_that_sees_still_sees_in_int8(made: Any, begin: Begin, tmp_path: Path) -> None:  # noqa: F811
+    sample = SAMPLES["yolo11n-trained"]
+    if sample.missing:
+        pytest.skip(f"not installed: {', '.join(sample.missing)}")
+    intake: Intake = begin(made(sample.name)[1])
+    assert sample.calibration is not None
+    intake.side_files = {"calibration": sample.calibration(tmp_path)}
+    intake.run(validate, convert)
+    variants = {one["name"]: one for one in intake.run(optimize).facts["variants"]}
+    quantised = [name for name in variants if "int8-static" in name and not variants[name]["withheld"]]
+    assert quantised
+    for name in quantised:
+        (boxes,) = (one["decisions"] for one in variants[name]["verification"]["outputs"] if one["decides"] == "boxes")
+        assert boxes["compared"] > 200, "real boxes, not noise"
+    for name in ("onnx-fp32", *quantised):
+        assert seen(Path(intake.files()[name].key)) > 0.97, name
+
+
+def seen(model: Path) -> float:
+    """The share of shapes that a detector finds, of those that are there and those that it sees where none is."""
+    images, rows = detector.unseen()
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    answer = dict(
+        zip(
+            (one.name for one in session.get_outputs()),
+            session.run(None, {session.get_inputs()[0].name: images}),
+            strict=True,
+        )
+    )
+    layout = detections.find(answer, "detection", len(detector.SHAPES))
+    assert layout is not None
+    leads = []
+    for number, found in enumerate(detections.boxes(layout, answer)):
+        kinds, centres, sizes = np.split(rows[rows[:, 0] == number][:, 1:], [1, 3], axis=1)
+        corners = np.hstack([centres - sizes / 2, centres + sizes / 2]) * detector.SIZE
+        there = np.hstack([corners, np.ones_like(kinds), kinds])
+        leads.append(detections.match(there, found, detections.CONFIDENT).leads)
+    return float((np.concatenate(leads) < 0).mean())

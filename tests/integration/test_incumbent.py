@@ -17,6 +17,7 @@ from pipeline.stage import Stage
 from pipeline.stages.benchmark import STAGE
 from shared.db import Begin
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Storage
 from tests.integration.test_api_runs import move
 from workers.context import Workshop
@@ -36,6 +37,7 @@ def workshop(begin: Begin, storage: Storage, settings: Settings, tmp_path: Path)
             staging=storage.bucket(settings.bucket("staging")),
             registry=storage.bucket(settings.bucket("registry")),
             quarantine=storage.bucket(settings.bucket("quarantine")),
+            signer=Signer(settings.signing_key.get_secret_value()),
             sandbox=Zygote(preload=()),
             scanner=None,
             scratch=tmp_path,

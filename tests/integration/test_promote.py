@@ -44,6 +44,9 @@ class Shelf:
         digest = hashlib.sha256(content).hexdigest()
         return File(name=name, role="manifest", key=name, sha256=digest, size=len(content), media_type=media_type)
 
+    def sign(self, content: bytes) -> dict[str, str]:
+        return {"over": hashlib.sha256(content).hexdigest()}
+
 
 @dataclass(kw_only=True)
 class Work:
@@ -130,6 +133,8 @@ def test_what_our_converter_wrote_is_read_again_and_its_evidence_kept(
     assert evidence["bytes"]["onnx"] == canonical.stat().st_size
     manifest = json.loads(ctx.publisher.held["manifest.json"])
     assert gate(manifest["gates"], "outputs_clean")["evidence"] == [evidence]
+    told = report.facts["manifest"]
+    assert told["signature"] == {"over": told["sha256"]}
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(os.system)[:-1] + b"V/bin/true\n\x85R.", b"\x93\x01\x02\x03" * 50])

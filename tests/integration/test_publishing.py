@@ -10,9 +10,11 @@ import pytest
 from pipeline.errors import Unavailable
 from pipeline.stage import File
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Bucket, Storage
 from workers.context import Publishing
 
+SIGNER = Signer("s" * 32)
 CHECKED = b"what the scan, the conversion and the benchmark saw"
 SWAPPED = bytes(reversed(CHECKED))
 
@@ -44,7 +46,7 @@ def key_of(file: File) -> str:
 
 def test_the_bytes_that_were_reported_are_published_under_their_digest(staging: Bucket, registry: Bucket) -> None:
     file = staged(staging, CHECKED)
-    publishing = Publishing(staging, registry)
+    publishing = Publishing(staging, registry, SIGNER)
     assert publishing.publish(file) == publishing.publish(file) == key_of(file)
     assert registry.sha256(key_of(file)) == file.sha256
 
@@ -54,7 +56,7 @@ def test_bytes_that_were_exchanged_after_the_checks_are_not_published(staging: B
     file = staged(staging, SWAPPED)
     assert staging.size(file.key) == file.size
     with pytest.raises(Unavailable) as caught:
-        Publishing(staging, registry).publish(file)
+        Publishing(staging, registry, SIGNER).publish(file)
     assert caught.value.code == "digest_mismatch"
     assert registry.size(key_of(file)) is None
 
@@ -62,7 +64,7 @@ def test_bytes_that_were_exchanged_after_the_checks_are_not_published(staging: B
 def test_wrong_bytes_that_lie_in_the_registry_already_are_found_and_removed(staging: Bucket, registry: Bucket) -> None:
     file = staged(staging, CHECKED)
     registry.put(key_of(file), bytes(file.size))
-    publishing = Publishing(staging, registry)
+    publishing = Publishing(staging, registry, SIGNER)
     with pytest.raises(Unavailable):
         publishing.publish(file)
     assert registry.size(key_of(file)) is None

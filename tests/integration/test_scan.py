@@ -22,6 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import torch
 
 from pipeline.errors import Rejected
 from pipeline.reading import well_formed
@@ -221,6 +222,20 @@ def test_real_models_are_clean_with_everything_the_report_promises(
         assert facts["readers"]["numpy"] > 0
         assert facts["readers"][FORMATS[files[name].suffix]] > 0
         assert "pickle/" in facts["ruleset"]
+
+
+def test_what_torch_saved_is_a_checkpoint_in_every_age(scan: Callable[..., Report], tmp_path: Path) -> None:
+    layer, path = torch.nn.Linear(2, 2), tmp_path / "model.pt"
+    for saved, options in (
+        (layer, {}),
+        (layer.state_dict(), {}),
+        (layer.state_dict(), {"_use_new_zipfile_serialization": False}),
+        (torch.nn.ReLU(), {}),
+    ):
+        torch.save(saved, path, **options)
+        assert scan(path, scanner=None, format_="checkpoint").facts["verdict"] == "clean"
+    path.write_bytes(pickle.dumps([1, 2, 3]))
+    assert rules(refused(scan, path, scanner=None, format_="checkpoint")) >= {"content.mismatch"}
 
 
 @needs_clamd

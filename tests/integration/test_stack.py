@@ -183,6 +183,27 @@ def test_objects_come_back_through_presigned_addresses_only_while_they_are_signe
         assert (answer.status, content if answer.status == 200 else None) == expected
 
 
+def test_what_the_s3_server_writes_to_disk_cannot_be_read_there(running: Stack) -> None:
+    """Small objects and parts of large ones. Names of keys are in the clear: they are ids and digests."""
+    marker = b"this is what a stolen disk must not say "
+    with contextlib.closing(s3(running.environment)) as client:
+        client.create_bucket(Bucket="secret")
+        client.put_object(Bucket="secret", Key="small", Body=marker)
+        upload = client.create_multipart_upload(Bucket="secret", Key="large")["UploadId"]
+        where = {"Bucket": "secret", "Key": "large", "UploadId": upload}
+        bodies = [marker * (6 << 20 >> 5), marker]
+        tags = [
+            client.upload_part(**where, PartNumber=number, Body=body)["ETag"] for number, body in enumerate(bodies, 1)
+        ]
+        parts = [{"PartNumber": number, "ETag": tag} for number, tag in enumerate(tags, 1)]
+        client.complete_multipart_upload(**where, MultipartUpload={"Parts": parts})
+        for key, content in (("small", marker), ("large", b"".join(bodies))):
+            assert client.get_object(Bucket="secret", Key=key)["Body"].read() == content
+    objects = [path for path in (running.home.path / "s3" / "dev").rglob("*.data") if path.is_file()]
+    assert sum(path.stat().st_size for path in objects) > 6 << 20
+    assert not [path for path in objects if marker in path.read_bytes()]
+
+
 @needs_clamd
 @pytest.mark.parametrize("content", [EICAR, b"before " + EICAR + b" after"], ids=["alone", "inside"])
 def test_the_scanner_knows_the_test_virus(running: Stack, content: bytes) -> None:

@@ -34,7 +34,7 @@ from api.app import assemble, create_app
 from api.deps import Services
 from api.landing import Landing
 from pipeline.staging import sweep_staging
-from registry import store
+from registry import models, store
 from registry.store import Viewer
 from shared.db import Begin
 from shared.settings import Settings
@@ -289,7 +289,7 @@ def test_a_commit_in_doubt_leaves_the_bytes_to_the_sweep(
     def broken() -> Iterator[Session]:
         with parts.begin() as session:
             yield session
-            if not store.list_models(session, Viewer(user_id=ada.id), store.Wanted()):
+            if not models.listed(session, Viewer(user_id=ada.id), models.Wanted()):
                 return  # it only asked who calls
             if not committed:
                 raise OperationalError("COMMIT", {}, Exception("the connection was lost"))

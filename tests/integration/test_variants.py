@@ -22,10 +22,11 @@ from pipeline.formats import PRELOAD
 from pipeline.run import Purpose, Run
 from pipeline.sandbox import Zygote
 from pipeline.stage import discover
-from registry import audit, people
+from registry import audit, people, promotion
 from registry import store as registry
 from shared.db import Begin
 from shared.settings import Settings
+from shared.signing import Signer
 from shared.storage import Bucket, Storage
 from tests.integration.api_fixtures import Person, app, join, parts, problem, served, signed_in, url
 from tests.integration.review_fixtures import Quiet
@@ -124,6 +125,7 @@ def yard(
     buckets = {room: storage.bucket(settings.bucket(room)) for room in ("staging", "registry", "quarantine")}  # type: ignore[arg-type]
     tools = Tools(
         begin=begin,
+        signer=Signer(settings.signing_key.get_secret_value()),
         sandbox=zygote,
         scanner=Quiet(),
         scratch=scratch,
@@ -189,6 +191,27 @@ def test_a_variant_comes_later_and_nothing_that_was_there_changes(
     assert entry.details == {"run": run["id"], "variants": [DYNAMIC]}
     yard.clean()
     assert not list(yard.tools.staging.list(f"runs/{run['id']}/"))
+    seal = client.get(f"{here}/signatures").json()
+    assert {one["manifest"]: one["valid"] for one in seal["items"]} == {
+        "manifest.json": True,
+        f"manifest+{DYNAMIC}.json": True,
+    }
+    assert seal["sealed"], seal
+    asked = {
+        "verified": {},
+        "p99_below": {"ms": 1e6, "variant": DYNAMIC},
+        "size_below": {"bytes": 1 << 30},
+        "signed": {},
+    }
+    with begin() as session:
+        for rule, parameters in asked.items():
+            row = yard.version(published)
+            promotion.add_gate(
+                session, model_id=row.model_id, target="*", rule=rule, parameters=parameters, actor=audit.SLIPWAY
+            )
+    judged = client.get(f"{here}/promotability").json()
+    assert judged["promotable"], judged["to_change"]
+    assert {gate["rule"] for gate in judged["gates"]} >= asked.keys()
 
 
 def test_a_rebuild_gives_the_same_bytes_and_publishes_nothing(
@@ -303,7 +326,8 @@ def test_a_pin_outweighs_the_measurements_until_it_is_taken_away(
     problem(client.put(f"{here}/pins/cpu", json={"variant": "onnx-fp64"}), 404, "artifact_not_found")
     problem(client.put(f"{here}/pins/toaster", json={"variant": FP32}), 404, "not_found")
     with begin() as session:
-        trail = [each.action for each in audit.entries(session, subject=str(yard.version(published).id))]
+        entries = audit.entries(session, subject=str(yard.version(published).id))
+    trail = [each.action for each in entries if each.action.startswith("variant.")]
     assert trail[:4] == ["variant.unpinned", "variant.unpinned", "variant.pinned", "variant.pinned"]
 
 

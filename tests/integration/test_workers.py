@@ -23,6 +23,7 @@ from sqlalchemy import text
 from pipeline import engine, online, store
 from pipeline.run import Cancel, Retry, Run, Status, Step
 from pipeline.stage import discover
+from registry import logs
 from registry import store as registry
 from registry.store import Viewer
 from shared.db import Begin, connect, transactions
@@ -191,11 +192,20 @@ def test_a_refusal_ends_the_run_as_rejected_with_its_report(
     assert steps[0].report["facts"]["findings"] == ["nose"]
 
 
-def test_a_bug_of_ours_fails_the_run_as_internal_after_its_attempts(
-    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run]
+def test_a_bug_of_ours_fails_the_run_as_internal_after_its_attempts_and_is_in_the_kept_log(
+    crew: Crew, staged: Callable[..., UUID], ended: Callable[..., Run], begin: Begin
 ) -> None:
     run = ended(staged("flaky", config={"mood": "crashes"}))
     assert (run.status, run.code, run.attempt) == (Status.FAILED, "internal", 2)
+
+    def kept() -> list[dict[str, Any]]:
+        with begin() as session:
+            rows = logs.find_many(session, logs.Wanted(level=40, event="stage.crashed"), offset=0, limit=100)
+        assert all(row.process.startswith("cpu@") for row in rows)
+        return [row.fields for row in rows if row.fields["run_id"] == str(run.id)]
+
+    wait_for(lambda: len(kept()) == 2)
+    assert all(" at flaky.py:" in fields["exception"] for fields in kept())
 
 
 @pytest.mark.parametrize(("stored", "code"), [(None, "object_missing"), (b"something else", "digest_mismatch")])

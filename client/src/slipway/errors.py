@@ -5,7 +5,8 @@
     ├── RunCancelled        1   somebody cancelled the run
     ├── DigestMismatch      1   bytes arrived that are not the bytes that were promised
     ├── InvalidRequest      2   the server could not accept what was asked (400, 405, 413, 415, 422)
-    ├── Refused             3   a scan or a gate said no (423)
+    ├── Refused             3   a scan or a gate said no (423, and 409 with the code gate_failed)
+    │   ├── BrokenBundle    3   a bundle is not what was signed, or not by a key that you trust
     │   └── RunRejected     3   the run ended as `rejected`: the model's fault
     ├── NotAllowed          4   no credential, or not enough of one (401, 403)
     ├── NotFound            5   nothing there, or nothing you may see (404, 410)
@@ -84,6 +85,12 @@ class Refused(SlipwayError):
 
     exit_code = 3
     fault = "The model's: server and network did their work."
+
+
+class BrokenBundle(Refused):
+    """A bundle is none, is not what was signed, or is signed by nobody whom you trust."""
+
+    fault = "The bundle: it was damaged or changed, or comes from somebody else."
 
 
 class NotAllowed(SlipwayError):
@@ -174,8 +181,10 @@ _BY_STATUS: Mapping[int, type[SlipwayError]] = {
 }
 
 
-def kind_of(status: int) -> type[SlipwayError]:
-    """Return the class that an HTTP status other than 429 means."""
+def kind_of(status: int, code: str) -> type[SlipwayError]:
+    """Return the class that an HTTP status other than 429 means, with the server's code."""
+    if code == "gate_failed":
+        return Refused
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     client_error, server_error = 400, 500

@@ -19,12 +19,12 @@ def moment(value: Any) -> datetime | None:
     return datetime.fromisoformat(value) if isinstance(value, str) and value else None
 
 
-def _name(value: Any, key: str) -> str:
+def name_in(value: Any, key: str) -> str:
     """Take a name that some answers give as text and others as an object."""
     return str(value.get(key, "")) if isinstance(value, Mapping) else str(value or "")
 
 
-def _number(value: Any) -> int | None:
+def number_in(value: Any) -> int | None:
     return int(value) if value is not None else None
 
 
@@ -121,8 +121,8 @@ class Run:
             id=str(data["id"]),
             status=str(data.get("status") or "queued"),
             stage=data.get("stage"),
-            model=_name(data.get("model"), "name"),
-            version=_name(data.get("version"), "version"),
+            model=name_in(data.get("model"), "name"),
+            version=name_in(data.get("version"), "version"),
             code=data.get("code"),
             detail=data.get("detail"),
             purpose=str(data.get("purpose") or "intake"),
@@ -187,100 +187,11 @@ class Event:
             kind=str(data.get("kind") or ""),
             status=str(data.get("status") or ""),
             stage=data.get("stage"),
-            attempt=_number(data.get("attempt")),
+            attempt=number_in(data.get("attempt")),
             code=data.get("code"),
             detail=data.get("detail"),
             at=moment(data.get("at")),
             terminal=bool(data.get("terminal")),
-            raw=data,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A named line of versions. `latest` is the newest version's SemVer, where there is one."""
-
-    id: str
-    name: str
-    owner: str = ""
-    description: str = ""
-    model_type: str | None = None
-    framework: str | None = None
-    tags: tuple[str, ...] = ()
-    visibility: str = "private"
-    latest: str | None = None
-    created_at: datetime | None = None
-    updated_at: datetime | None = None
-    raw: Json = field(default_factory=dict, repr=False, compare=False)
-
-    @classmethod
-    def read(cls, data: Json) -> Model:
-        """Read it from an answer."""
-        return cls(
-            id=str(data.get("id") or ""),
-            name=str(data["name"]),
-            owner=_name(data.get("owner"), "username"),
-            description=str(data.get("description") or ""),
-            model_type=data.get("model_type"),
-            framework=data.get("framework"),
-            tags=tuple(str(tag) for tag in data.get("tags") or ()),
-            visibility=str(data.get("visibility") or "private"),
-            latest=_name(data.get("latest"), "version") or None,
-            created_at=moment(data.get("created_at")),
-            updated_at=moment(data.get("updated_at")),
-            raw=data,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Version:
-    """One immutable intake; `verdict` is `pending clean malicious unknown`, `published_at` is set by promotion.
-
-    `best_variant` is what a CPU is served with; `pinned` maps devices to variants that somebody wants there.
-    """
-
-    id: str
-    version: str
-    model: str = ""
-    ordinal: int | None = None
-    format: str = ""
-    framework: str | None = None
-    servable: bool | None = None
-    verdict: str = "pending"
-    status: str = ""
-    published_at: datetime | None = None
-    created_at: datetime | None = None
-    sha256: str = ""
-    size: int = 0
-    filename: str = ""
-    run: str | None = None
-    best_variant: str | None = None
-    pinned: Mapping[str, str] = field(default_factory=dict)
-    artifacts: tuple[Artifact, ...] = ()
-    raw: Json = field(default_factory=dict, repr=False, compare=False)
-
-    @classmethod
-    def read(cls, data: Json) -> Version:
-        """Read it from an answer."""
-        return cls(
-            id=str(data.get("id") or ""),
-            version=str(data["version"]),
-            model=_name(data.get("model"), "name"),
-            ordinal=_number(data.get("ordinal")),
-            format=str(data.get("format") or ""),
-            framework=data.get("framework"),
-            servable=data.get("servable"),
-            verdict=str(data.get("verdict") or "pending"),
-            status=str(data.get("status") or ""),
-            published_at=moment(data.get("published_at")),
-            created_at=moment(data.get("created_at")),
-            sha256=bare_digest(data.get("sha256")),
-            size=int(data.get("size") or 0),
-            filename=str(data.get("filename") or ""),
-            run=_name(data.get("run"), "id") or None,
-            best_variant=data.get("best_variant"),
-            pinned=data.get("pinned") or {},
-            artifacts=tuple(Artifact.read(item) for item in data.get("artifacts") or ()),
             raw=data,
         )
 
@@ -313,12 +224,13 @@ class Download:
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """An API key; `key` is the secret itself and is there only in the answer that created it."""
+    """An API key; `key`, the secret itself, is there only in the answer that made it; `calls_remaining` None: no budget."""
 
     id: str
     name: str
     prefix: str = ""
     scopes: tuple[str, ...] = ()
+    calls_remaining: int | None = None
     created_at: datetime | None = None
     expires_at: datetime | None = None
     key: str | None = field(default=None, repr=False)
@@ -332,6 +244,7 @@ class Key:
             name=str(data.get("name") or ""),
             prefix=str(data.get("prefix") or ""),
             scopes=tuple(str(scope) for scope in data.get("scopes") or ()),
+            calls_remaining=data.get("calls_remaining"),
             created_at=moment(data.get("created_at")),
             expires_at=moment(data.get("expires_at")),
             key=data.get("key"),

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
-from typing import Any
+from itertools import islice
+from typing import Any, Literal
 
 import httpx2
 
@@ -22,6 +23,7 @@ from slipway.errors import InvalidRequest, RateLimited, SlipwayError, Unreachabl
 SAFE_TWICE = frozenset({"GET", "HEAD", "DELETE"})
 PASSING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 CONNECT_SECONDS = 10.0
+PAGE = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +75,11 @@ class Wire:
         """Send one request a single time; raise what its answer or its failure means."""
         return checked(self._exchange(method, path, **parts))
 
-    def _exchange(self, method: str, path: str, **parts: Any) -> httpx2.Response:
+    def _exchange(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None, **parts: Any
+    ) -> httpx2.Response:
         try:
-            return self._pool.request(method, self.url + path, headers=self.headers(), **parts)
+            return self._pool.request(method, self.url + path, headers={**self.headers(), **(headers or {})}, **parts)
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise unreachable(self.url, error) from error
 
@@ -110,9 +114,42 @@ class Wire:
         """Send one request and return the object it answers with."""
         return as_object(self.send(method, path, **parts))
 
+    def pages(
+        self,
+        path: str,
+        wanted: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        *,
+        by: Literal["cursor", "before"] = "cursor",
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the items of a list, page after page, `limit` at most; `by` is how it asks for the next one.
+
+        What is None in `wanted` is not asked for.
+        """
+        return islice(self._all(path, wanted or {}, limit, by), limit)
+
+    def _all(self, path: str, wanted: Mapping[str, Any], limit: int | None, by: str) -> Iterator[dict[str, Any]]:
+        cursor: Any = None
+        while True:
+            page = {**wanted, by: cursor, "limit": min(PAGE, limit) if limit else PAGE}
+            said = self.json("GET", path, params=given(page))
+            yield from said.get("items") or ()
+            cursor, before = said.get("next"), cursor
+            if not cursor:
+                return
+            if cursor == before:
+                raise Unreachable("endless_list", f"{path} gives the same page again and again.")
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is not None."""
+    return {key: value for key, value in values.items() if value is not None}
+
 
 def again_after(error: SlipwayError, tries: int, retry: Retry) -> float | None:
     """Return how long to wait before the same request may work, or None where it will not."""
+    if error.code == "budget_exhausted":
+        return None  # a key's calls do not grow again
     if isinstance(error, RateLimited):
         asked = error.retry_after if error.retry_after is not None else retry.pause(tries)
         return asked if asked <= retry.longest_pause else None
@@ -149,7 +186,7 @@ def problem(answer: httpx2.Response) -> SlipwayError:
     detail = str(body.get("detail") or body.get("title") or f"The server answered {status} {phrase}.")
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimited(code, detail, retry_after=pause_asked(answer.headers.get("retry-after")), **known)
-    return kind_of(status)(code, detail, **known)
+    return kind_of(status, code)(code, detail, **known)
 
 
 def _hint(status: int) -> str | None:

@@ -61,6 +61,32 @@ def login(  # noqa: PLR0917 - one parameter per option
         screen.hint(f"Saved in {path}, readable only by you.")
 
 
+def logout(
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="End every bearer token of yours too.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Sign out: the key that `slipway login` made for this computer is revoked and forgotten.
+
+    A key that was given with --token-stdin is only forgotten; others may use it too.
+    """
+    path = config.config_path()
+    with session(as_json=as_json, quiet=quiet) as (client, screen):
+        known = config.saved(path)
+        ours = known.get("token") == client.token and known.get("url") == client.url
+        if everywhere:
+            client.logout(everywhere=True)
+        if ours and known.get("key_id"):
+            client.revoke_key(known["key_id"])
+        elif not everywhere and client.me().via == "jwt":
+            client.logout()
+        elif not everywhere and not ours:
+            raise usage("The key in SLIPWAY_TOKEN is none that slipway login made.", "Use: slipway keys revoke")
+        if ours:
+            path.unlink(missing_ok=True)
+        screen.result({"url": client.url, "everywhere": everywhere}, Text("Signed out."), bare="")
+
+
 def _sign_in(
     screen: Screen, address: str, username: str | None, days: int, *, password_stdin: bool
 ) -> tuple[str, str | None]:
@@ -98,16 +124,17 @@ def _asked(question: str) -> str:
         "export SLIPWAY_TOKEN=$(slipway keys create laptop -q)",
     ),
 )
-def create(
+def create(  # noqa: PLR0917 - one parameter per option
     name: Annotated[str, typer.Argument(help="What it is for.")],
     scope: Annotated[list[str] | None, typer.Option(help="What it may; may be repeated. Default: all you may.")] = None,
     days: Annotated[int | None, typer.Option(help="After how many days it ends.", min=1)] = None,
+    calls: Annotated[int | None, typer.Option(help="For how many requests it is good.", min=1)] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Make an API key. It is shown this once."""
     with session(as_json=as_json, quiet=quiet) as (client, screen):
-        key = client.create_key(name, scopes=scope, expires_in_days=days)
+        key = client.create_key(name, scopes=scope, expires_in_days=days, calls=calls)
         screen.result(key.raw, Text(plain(key.key), style="bold"), bare=key.key)
         screen.hint("Keep it now: it is not shown again. Use it as SLIPWAY_TOKEN, or: slipway login --token-stdin")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -26,7 +27,7 @@ def _side(text: str) -> Any:
 
 def push(  # noqa: PLR0917 - one parameter per option
     file: File,
-    name: Annotated[str, typer.Option("--name", "-n", help="The model's name.")],
+    name: Annotated[str, typer.Option("--name", "-n", help="The model's name; OWNER/NAME for somebody else's.")],
     version: Annotated[str | None, typer.Option(help="SemVer, e.g. 1.2.0. Default: the next minor version.")] = None,
     bump: Annotated[str | None, typer.Option(help="Which number goes up: patch, minor or major.")] = None,
     model_type: Annotated[str | None, typer.Option("--type", help="What it does, e.g. classification.")] = None,
@@ -35,6 +36,12 @@ def push(  # noqa: PLR0917 - one parameter per option
         list[str] | None,
         typer.Option(help="Shape of the input, -1 for any: 1,1,8,8. Repeat for several: image=1,3,224,224."),
     ] = None,
+    output_shape: Annotated[list[str] | None, typer.Option(help="Shape of the output, as --input-shape.")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="accuracy=0.95; also precision, recall, f1, mAP. May be repeated.")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="The data that the metrics were measured on.")] = None,
+    notes: Annotated[str | None, typer.Option(help="Release notes: what is new.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names: cat,dog – or @FILE with one per line.")] = None,
     config: Annotated[Path | None, _side("Configuration (.yaml .yml .json .txt).")] = None,
     requirements: Annotated[Path | None, _side("What its code needs (.txt .yaml .yml).")] = None,
@@ -43,6 +50,15 @@ def push(  # noqa: PLR0917 - one parameter per option
     tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
     description: Annotated[str | None, typer.Option(help="What it is, in a sentence.")] = None,
     licence: Annotated[str | None, typer.Option(help="SPDX expression, e.g. Apache-2.0.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(help="The version here that it is derived from: [OWNER/]NAME@REF.")
+    ] = None,
+    model_url: Annotated[str | None, typer.Option(help="Address of the model that it is derived from.")] = None,
+    dataset_url: Annotated[str | None, typer.Option(help="Address of the data it was trained on.")] = None,
+    code_url: Annotated[str | None, typer.Option(help="Address of the code that it was made with.")] = None,
+    confirm_name: Annotated[
+        bool, typer.Option("--confirm-name", help="A new name is no mistake for the one that it is near.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Stay until the run is over.")] = False,
     timeout: Annotated[float | None, typer.Option(help="With --watch: stay at most that many seconds.")] = None,
     as_json: Json = False,
@@ -67,12 +83,21 @@ def push(  # noqa: PLR0917 - one parameter per option
                 description=description,
                 classes=class_names(classes),
                 input_shape=shape(input_shape),
+                output_shape=shape(output_shape, "--output-shape"),
+                metrics=figures(metric or ()),
+                benchmark_dataset=dataset,
+                release_notes=notes,
                 config=config,
                 requirements=requirements,
                 calibration=calibration,
                 card=card,
                 tags=tag or (),
                 licence=licence,
+                parent=parent,
+                model_url=model_url,
+                dataset_url=dataset_url,
+                code_url=code_url,
+                confirm_name=confirm_name,
                 progress=meter.see,
             )
         screen.interrupted = f"The run goes on. Watch it: slipway watch {run.id}"
@@ -98,8 +123,20 @@ def class_names(given: str | None) -> list[str] | None:
     return [name.strip() for name in names if name.strip()]
 
 
-def shape(given: list[str] | None) -> list[int] | dict[str, list[int]] | None:
-    """Read `--input-shape`: one shape, or a name and a shape for each of several inputs."""
+def figures(given: Sequence[str]) -> dict[str, float]:
+    """Read `NAME=VALUE` each."""
+    found: dict[str, float] = {}
+    for item in given:
+        name, _, value = item.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise usage(f"{item} is no metric.", "Write NAME=VALUE, such as accuracy=0.95.") from None
+    return found
+
+
+def shape(given: list[str] | None, option: str = "--input-shape") -> list[int] | dict[str, list[int]] | None:
+    """Read `--input-shape` or `--output-shape`: one shape, or a name and a shape for each of several."""
     if not given:
         return None
     named: dict[str, list[int]] = {}
@@ -108,15 +145,13 @@ def shape(given: list[str] | None) -> list[int] | dict[str, list[int]] | None:
         try:
             axes = [int(axis) for axis in sizes.replace("x", ",").split(",")]
         except ValueError:
-            raise usage(
-                f"--input-shape {item} is no shape.", "Write 1,1,8,8, or image=1,3,224,224; -1 for any."
-            ) from None
+            raise usage(f"{option} {item} is no shape.", "Write 1,1,8,8, or image=1,3,224,224; -1 for any.") from None
         if equals:
             named[name] = axes
         elif len(given) == 1:
             return axes
         else:
-            raise usage("Several --input-shape need names.", "Write --input-shape image=1,3,224,224 for each.")
+            raise usage(f"Several {option} need names.", f"Write {option} image=1,3,224,224 for each.")
     return named
 
 

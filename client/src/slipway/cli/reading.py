@@ -17,23 +17,10 @@ from slipway.upload import digest_of
 
 Ref = Annotated[
     str,
-    typer.Argument(metavar="NAME[@REF]", help="A model, and which version: 1.0.0, 3 (the third upload) or latest."),
+    typer.Argument(
+        metavar="NAME[@REF]", help="A model, and which version: 1.0.0, 3 (the third upload), production or latest."
+    ),
 ]
-
-
-def models(  # noqa: PLR0917 - one parameter per option
-    search: Annotated[str | None, typer.Argument(help="Only those whose name or description has this.")] = None,
-    model_type: Annotated[str | None, typer.Option("--type", help="Only this type.")] = None,
-    framework: Annotated[str | None, typer.Option(help="Only this framework.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1)] = 100,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """List the models you may see."""
-    with session(as_json=as_json, quiet=quiet) as (client, screen):
-        found = client.models(search=search, model_type=model_type, framework=framework, limit=limit)
-        bare = "\n".join(item.name for item in found)
-        screen.result({"items": [item.raw for item in found]}, tables.models(found), bare=bare)
 
 
 def show(ref: Ref, as_json: Json = False, quiet: Quiet = False) -> None:

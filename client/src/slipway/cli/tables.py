@@ -13,7 +13,9 @@ from rich.text import Text
 from slipway.cli import wording
 from slipway.cli.screen import plain, text
 from slipway.cli.timeline import STATUS_STYLE
-from slipway.records import Key, Model, Run, Version
+from slipway.models import Model, Rating
+from slipway.records import Key, Run
+from slipway.versions import Version
 
 VERDICT_STYLE = {
     "faster": "green",
@@ -52,11 +54,14 @@ def models(found: Sequence[Model]) -> RenderableType:
     """Return the list of models."""
     if not found:
         return Text("No models. Push one with: slipway push FILE --name NAME", style="dim")
-    made = table("model", "latest", "type", "framework", "tags", "changed", "description")
+    made = table("model", "owner", "latest", "live", "rating", "type", "framework", "tags", "changed", "description")
     for model in found:
         made.add_row(
-            text(model.name, "bold"),
+            text(model.name, "bold" if model.is_active else "dim"),
+            text(model.owner),
             text(model.latest or "–"),
+            text(", ".join(model.stages)),
+            f"{model.rating:.1f} ({model.ratings})" if model.rating is not None else "",
             text(model.model_type or ""),
             text(model.framework or ""),
             text(", ".join(model.tags)),
@@ -66,17 +71,34 @@ def models(found: Sequence[Model]) -> RenderableType:
     return made
 
 
+def ratings(found: Sequence[Rating]) -> RenderableType:
+    """Return what users think of a model."""
+    if not found:
+        return Text("Nobody has rated it.", style="dim")
+    made = table("user", "score", "version", "given", "review", right=("score",))
+    for rating in found:
+        made.add_row(
+            text(rating.user, "bold"),
+            str(rating.score),
+            text(rating.version or ""),
+            wording.ago(rating.created_at),
+            text(rating.review),
+        )
+    return made
+
+
 def keys(found: Sequence[Key]) -> RenderableType:
     """Return the list of keys; a secret is not among what it has."""
     if not found:
         return Text("No keys. Make one with: slipway keys create NAME", style="dim")
-    made = table("id", "name", "begins with", "scopes", "created", "expires")
+    made = table("id", "name", "begins with", "scopes", "calls left", "created", "expires", right=("calls left",))
     for key in found:
         made.add_row(
             text(key.id),
             text(key.name),
             text(key.prefix),
             text(", ".join(key.scopes)),
+            "any" if key.calls_remaining is None else str(key.calls_remaining),
             wording.ago(key.created_at),
             f"{key.expires_at:%Y-%m-%d}" if key.expires_at else "never",
         )
@@ -164,17 +186,25 @@ def model(shown: Model, versions: Sequence[Version]) -> RenderableType:
         "description": shown.description,
         "type": shown.model_type,
         "framework": shown.framework,
+        "licence": shown.licence,
         "tags": ", ".join(shown.tags),
         "visibility": shown.visibility,
+        "live": ", ".join(shown.stages),
+        "rating": f"{shown.rating:.1f} of 5, by {shown.ratings}" if shown.rating is not None else None,
+        "downloads": shown.downloads,
     }
     for name, value in facts.items():
         if value:
             about.add_row(name, text(value))
-    listed = table("version", "no.", "format", "size", "scan", "published", "run", right=("no.", "size"))
+    listed = table(
+        "version", "no.", "aliases", "status", "format", "size", "scan", "published", "run", right=("no.", "size")
+    )
     for item in versions:
         listed.add_row(
             text(item.version, "bold"),
             str(item.ordinal or ""),
+            text(", ".join(item.aliases), "cyan"),
+            text(item.status),
             text(item.format),
             wording.size(item.size),
             text(item.verdict, VERDICT_STYLE.get(item.verdict, "")),
@@ -200,6 +230,10 @@ def version(shown: Version) -> RenderableType:
         else None,
         "scan": shown.verdict,
         "status": shown.status,
+        "aliases": ", ".join(shown.aliases),
+        "uploaded by": shown.uploaded_by,
+        "notes": shown.release_notes,
+        "metrics": ", ".join(wording.metric(one) for one in shown.metrics),
         "published": wording.ago(shown.published_at) or "no",
         "best": shown.best_variant,
         "pinned": ", ".join(f"{variant} on {device}" for device, variant in sorted(shown.pinned.items())),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from slipway.metrics import Metric
 from slipway.records import Run
 
 Facts = Mapping[str, Any]
@@ -52,6 +53,11 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
 def count(number: int, noun: str) -> str:
     """Return a number with its noun."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def metric(found: Metric) -> str:
+    """Return one number with its name and its data set."""
+    return f"{found.name} {found.value:.6g}" + (f" ({found.dataset})" if found.dataset else "")
 
 
 def milliseconds(value: float | None) -> str:

@@ -1,0 +1,34 @@
+"""`ETag` and `If-Match` for what has a revision: a change that somebody has not seen is not overwritten (RFC 9110)."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import Header, Response
+
+from api.errors import Problem
+
+IfMatch = Annotated[
+    str | None,
+    Header(max_length=40, description="the ETag of what you have seen; 412 where somebody has changed it since"),
+]
+
+_TAG = re.compile(r'"([1-9][0-9]{0,17})"')
+
+
+def tag(response: Response, revision: int) -> None:
+    """Name the revision that the answer shows."""
+    response.headers["ETag"] = f'"{revision}"'
+
+
+def revision_in(if_match: str | None) -> int | None:
+    """The revision that the asker has seen; None where they do not say, or would take any. 412 for a tag that is not ours."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = _TAG.fullmatch(if_match.strip())
+    if found is None:
+        detail = "If-Match holds no ETag that this server gave out."
+        raise Problem(HTTPStatus.PRECONDITION_FAILED, "precondition_failed", detail)
+    return int(found[1])

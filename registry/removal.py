@@ -1,0 +1,105 @@
+"""Models and versions that were deleted: gone for everybody, restorable for a while, then purged.
+
+What is live somewhere, and a version that an alias points at, is not deleted: somebody relies on it. Purging takes the
+rows; the bytes go when nothing refers to them any more.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, delete, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from registry.errors import Conflict, Missing
+from registry.store import Viewer, named, visible_models
+from registry.tables import aliases, deployments, models, versions
+from registry.versions import normalise
+
+
+def delete_model(session: Session, row: Row[Any]) -> datetime:
+    """Delete a model whose row is locked; when it was. Raises `Conflict` where a version of it is live."""
+    _refuse_where_live(session, deployments.c.model_id == row.id, row.name, "model_deployed")
+    when: datetime = session.execute(
+        update(models).where(models.c.id == row.id).values(deleted_at=func.now()).returning(models.c.deleted_at)
+    ).scalar_one()
+    return when
+
+
+def deleted_model(session: Session, viewer: Viewer, reference: str) -> Row[Any]:
+    """A model that the viewer has deleted (an admin: anybody), locked. Raises `Missing`."""
+    query = visible_models(viewer, deleted=True).where(named(viewer, reference))
+    row = session.execute(query.with_for_update(of=models)).one_or_none()
+    if row is None:
+        raise Missing("model_not_found", f"You have deleted no model {reference!r}.")
+    return row
+
+
+def restore_model(session: Session, row: Row[Any], retention: timedelta) -> None:
+    """Bring a deleted model back. Raises `Conflict` once its time is over: its bytes may be gone."""
+    _refuse_when_over(row.name, row.deleted_at, retention)
+    values = {"deleted_at": None, "revision": models.c.revision + 1, "updated_at": func.now()}
+    session.execute(update(models).where(models.c.id == row.id).values(values))
+
+
+def purge_model(session: Session, row: Row[Any]) -> int:
+    """Remove a model, deleted or not, with everything that hangs on it; how many versions that were."""
+    _refuse_where_live(session, deployments.c.model_id == row.id, row.name, "model_deployed")
+    held = session.execute(select(func.count()).where(versions.c.model_id == row.id)).scalar_one()
+    session.execute(delete(models).where(models.c.id == row.id))
+    return held
+
+
+def delete_version(session: Session, row: Row[Any], by: UUID) -> datetime:
+    """Delete a version of a model whose row is locked; when it was. Raises `Conflict` where it is live or has an alias."""
+    _refuse_where_live(session, deployments.c.version_id == row.id, row.version, "version_deployed")
+    pointing = aliases.c.version_id == row.id
+    found = list(session.execute(select(aliases.c.name).where(pointing).order_by(aliases.c.name)).scalars())
+    if found:
+        raise Conflict("version_has_alias", f"{row.version} is {', '.join(found)}; move that first.", found)
+    when: datetime = session.execute(
+        update(versions)
+        .where(versions.c.id == row.id)
+        .values(deleted_at=func.now(), deleted_by=by, revision=versions.c.revision + 1)
+        .returning(versions.c.deleted_at)
+    ).scalar_one()
+    return when
+
+
+def deleted_version(session: Session, model_id: UUID, reference: str) -> Row[Any]:
+    """A deleted version by SemVer or ordinal, locked. Raises `Missing`."""
+    try:
+        same = versions.c.version == normalise(reference)
+    except ValueError as error:
+        raise Missing("version_not_found", f"{error}.") from error
+    by_ordinal = versions.c.ordinal == (int(reference) if reference.isdecimal() and len(reference) < 10 else 0)
+    query = select(versions).where(
+        versions.c.model_id == model_id, versions.c.deleted_at.is_not(None), or_(same, by_ordinal)
+    )
+    row = session.execute(query.order_by(by_ordinal.desc()).limit(1).with_for_update()).one_or_none()
+    if row is None:
+        raise Missing("version_not_found", f"This model has no deleted version {reference!r}.")
+    return row
+
+
+def restore_version(session: Session, row: Row[Any], retention: timedelta) -> None:
+    """Bring a deleted version back. Raises `Conflict` once its time is over."""
+    _refuse_when_over(row.version, row.deleted_at, retention)
+    values = {"deleted_at": None, "deleted_by": None, "revision": versions.c.revision + 1}
+    session.execute(update(versions).where(versions.c.id == row.id).values(values))
+
+
+def _refuse_where_live(session: Session, of: Any, name: str, code: str) -> None:
+    query = select(deployments.c.target).where(of, deployments.c.status == "live").order_by(deployments.c.target)
+    targets = list(session.execute(query).scalars())
+    if targets:
+        raise Conflict(code, f"{name} is live in {', '.join(targets)}; end that first.", targets)
+
+
+def _refuse_when_over(name: str, deleted_at: datetime, retention: timedelta) -> None:
+    if datetime.now(UTC) - deleted_at > retention:
+        raise Conflict(
+            "retention_over", f"{name} was deleted more than {retention.days} days ago; its bytes may be gone."
+        )

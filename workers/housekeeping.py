@@ -1,0 +1,89 @@
+"""`slipway-admin gc` and `slipway-admin storage check`: what lies in storage, who needs it, and whether it is encrypted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from datetime import timedelta
+from typing import Any, Literal, get_args
+
+from pipeline import garbage
+from shared.db import Begin
+from shared.settings import Settings
+from shared.storage import Bucket, Storage, Stored
+
+Room = Literal["staging", "registry", "quarantine"]
+ROOMS: tuple[Room, ...] = get_args(Room)
+
+
+def add_commands(commands: Any) -> None:
+    """To a parser's sub-commands."""
+    collecting = commands.add_parser("gc", help="remove rows whose time is over and bytes that no row names")
+    collecting.add_argument("--dry-run", action="store_true", help="remove nothing, say what would go")
+    collecting.add_argument("--json", action="store_true", help="one JSON document")
+    storing = commands.add_parser("storage", help="look at what is stored").add_subparsers(dest="what", required=True)
+    checking = storing.add_parser("check", help="list objects that are not encrypted as S3_ENCRYPTION says")
+    checking.add_argument("--encrypt", action="store_true", help="write them again, encrypted")
+    checking.add_argument("--json", action="store_true", help="one JSON document")
+
+
+def run(wish: argparse.Namespace, begin: Begin, settings: Settings) -> int:
+    storage = Storage(
+        endpoint_url=settings.s3_endpoint_url,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        region=settings.s3_region,
+        encryption=settings.s3_encryption,
+        kms_key=settings.s3_kms_key,
+    )
+    buckets = {room: storage.bucket(settings.bucket(room)) for room in ROOMS}
+    if wish.command == "gc":
+        return _collect(wish, begin, settings, buckets)
+    if settings.s3_encryption == "none":
+        sys.stderr.write("S3_ENCRYPTION is none: there is nothing that an object should be encrypted by.\n")
+        return 2
+    return _check(wish, list(buckets.values()))
+
+
+def _collect(wish: argparse.Namespace, begin: Begin, settings: Settings, buckets: dict[Any, Bucket]) -> int:
+    told: list[dict[str, Any]] = []
+
+    def tell(bucket: Bucket, stored: Stored) -> None:
+        if wish.json:
+            told.append({"bucket": bucket.name, "key": stored.key, "size": stored.size})
+        else:
+            sys.stdout.write(f"{bucket.name}/{stored.key}  {stored.size:,} bytes\n")
+
+    purged = 0 if wish.dry_run else garbage.purge(begin, settings.delete_retention)
+    grace = timedelta(seconds=settings.gc_grace)
+    swept = garbage.collect(begin, **buckets, grace=grace, dry_run=wish.dry_run, tell=tell)
+    objects, size = swept.objects.total(), swept.bytes.total()
+    if wish.json:
+        document = {"dry_run": wish.dry_run, "purged": purged, "objects": objects, "bytes": size, "removed": told}
+        sys.stdout.write(json.dumps(document) + "\n")
+    else:
+        verb = "would go" if wish.dry_run else "are gone"
+        sys.stdout.write(f"{objects:,} objects, {size:,} bytes {verb}; {purged} models and versions were purged.\n")
+    return 0
+
+
+def _check(wish: argparse.Namespace, buckets: list[Bucket]) -> int:
+    """0 where all is encrypted by the end, else 1."""
+    looked, plain = 0, []
+    for bucket in buckets:
+        for stored in bucket.list():
+            looked += 1
+            if bucket.encrypted(stored.key):
+                continue
+            if wish.encrypt:
+                bucket.encrypt(stored.key)
+            plain.append({"bucket": bucket.name, "key": stored.key, "size": stored.size})
+            if not wish.json:
+                sys.stdout.write(f"{bucket.name}/{stored.key}{'  encrypted now' if wish.encrypt else ''}\n")
+    if wish.json:
+        sys.stdout.write(json.dumps({"objects": looked, "plain": plain, "encrypted_now": wish.encrypt}) + "\n")
+    else:
+        state = "were" if wish.encrypt else "are"
+        sys.stdout.write(f"{len(plain):,} of {looked:,} objects {state} not encrypted as S3_ENCRYPTION says.\n")
+    return 1 if plain and not wish.encrypt else 0
