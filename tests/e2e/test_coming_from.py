@@ -17,6 +17,8 @@ import pytest
 if TYPE_CHECKING:
     from stack.launcher import Stack
 
+pytestmark = pytest.mark.slow  # four models go all the way: two minutes
+
 Person = Callable[..., httpx2.Client]
 PASSWORD = "correct horse battery staple"
 PRODUCTION = "models:read", "models:upload", "models:download", "models:delete", "models:deploy"
