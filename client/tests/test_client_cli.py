@@ -30,7 +30,13 @@ pytestmark = pytest.mark.usefixtures("signed_in")
 def background(*arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "slipway", *map(str, arguments)]
     found = os.environ | {"PYTHONPATH": str(Path(client_package.__file__).parents[1])}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=found)
+    before = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # where a shell ignores it for us, children would too
+    try:
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=found)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 COMMANDS = [
