@@ -127,7 +127,6 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     ),
     "not_clean": (HTTPStatus.CONFLICT, "The scan found 1.0.0 malicious; nothing may point at it."),
     "version_archived": (HTTPStatus.CONFLICT, "1.0.0 is archived; nothing may point at it."),
-    "version_in_use": (HTTPStatus.CONFLICT, "default, production points at 1.0.0; move it first."),
     "version_breaks_contract": (
         HTTPStatus.CONFLICT,
         "1.0.1 says that it is a patch change of 1.0.0, but output probabilities is called scores now: that takes 2.0.0.",

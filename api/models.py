@@ -30,7 +30,7 @@ from api.schemas.models import (
     Target,
     VersionQuery,
 )
-from registry import audit, models, naming, store
+from registry import audit, models, naming, quotas, store
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -55,6 +55,7 @@ _CARD_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-a
     responses=documented(
         "unauthenticated",
         "forbidden",
+        "quota_exceeded",
         "model_exists",
         "name_confusable",
         "name_unconfirmed",
@@ -66,6 +67,7 @@ def create_model(wish: NewModel, response: Response, asking: Uploader, parts: Pa
     """It is yours. A name that looks like another model's is refused; one that is near to one wants `confirm_name`."""
     values = wish.model_dump(exclude={"name", "confirm_name"})
     with remembering(parts.begin), parts.begin() as session:
+        quotas.admit_model(session, asking.user_id, parts.settings.plans)
         made = naming.create(
             session, owner_id=asking.user_id, name=wish.name, values=values, confirmed=wish.confirm_name
         )

@@ -16,7 +16,7 @@ from api.errors import documented
 from api.models import tagged
 from api.schemas.models import Model, Removed
 from api.schemas.versions import Version
-from registry import audit, models, removal, store
+from registry import audit, models, quotas, removal, store
 from registry.errors import Missing
 
 router = APIRouter(prefix="/models/{model}", tags=["models"])
@@ -50,11 +50,12 @@ def delete_model(
 @router.post(
     ":restore",
     summary="Restore a model",
-    responses=documented("unauthenticated", "forbidden", "model_not_found", "retention_over"),
+    responses=documented("unauthenticated", "forbidden", "quota_exceeded", "model_not_found", "retention_over"),
 )
 def restore_model(model: str, response: Response, asking: Deleter, session: Transaction, parts: Parts) -> Model:
     """Everything is as it was, versions and aliases too."""
     row = removal.deleted_model(session, asking.viewer, model)
+    quotas.admit_model(session, row.owner_id, parts.settings.plans)
     removal.restore_model(session, row, _retention(parts))
     audit.append(session, asking.actor, "model.restored", str(row.id), {"name": row.name, "owner": row.owner})
     return tagged(response, models.read(session, asking.viewer, str(row.id)))

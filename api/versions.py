@@ -29,7 +29,7 @@ from api.schemas.versions import (
 )
 from pipeline import comparing, evidence, selection
 from pipeline import store as runs
-from registry import aliases, audit, contracts, metrics, pointers, reviews, statuses, store
+from registry import aliases, audit, contracts, metrics, pointers, removal, reviews, statuses, store
 from registry.components import SOURCE
 from registry.statuses import Status
 from registry.store import Viewer
@@ -104,7 +104,8 @@ def change_version(
     responses=documented(
         *_CHANGES_ONE,
         "illegal_status",
-        "version_in_use",
+        "version_deployed",
+        "version_has_alias",
         "version_breaks_contract",
         "version_changed",
         "precondition_failed",
@@ -124,7 +125,7 @@ def set_status(
 
     From training to testing and back, from testing to approved and back, from approved to deprecated and back, from
     anywhere to archived and from there to deprecated. Approving takes a version that is published and clean and whose
-    number says what changed; archiving one that no alias points at.
+    number says what changed; archiving one that is live nowhere and that no alias points at.
     """
     owner, row = _own(session, asking, model, version)
     before = row.status
@@ -132,7 +133,7 @@ def set_status(
     if wanted.status == "approved":
         comparing.refuse_unless_number_fits(session, row)
     if wanted.status == "archived":
-        aliases.refuse_if_pointed_at(session, row)
+        removal.refuse_where_relied_upon(session, row)
     row = store.describe_version(session, row.id, revision=revision_in(if_match), status=wanted.status)
     tag(response, row.revision)
     answer = described(session, asking.viewer, owner, row)

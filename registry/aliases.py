@@ -170,14 +170,6 @@ def refuse_unless_fit(version: Row[Any]) -> None:
         raise Conflict(*found)
 
 
-def refuse_if_pointed_at(session: Session, version: Row[Any]) -> None:
-    """Raises `Conflict("version_in_use")` while an alias points at a version. The caller has locked it."""
-    found = names(session, version.model_id).get(version.id)
-    if found:
-        detail = f"{', '.join(found)} points at {version.version}; move it first."
-        raise Conflict("version_in_use", detail, {"aliases": found})
-
-
 def _refuse_unless_expected(session: Session, model_id: UUID, name: str, expected: Expected) -> Row[Any] | None:
     """The last move, as the asker believed it to be."""
     last = _last(session, model_id, name)

@@ -54,11 +54,7 @@ def purge_model(session: Session, row: Row[Any]) -> int:
 
 def delete_version(session: Session, row: Row[Any], by: UUID) -> datetime:
     """Delete a version of a model whose row is locked; when it was. Raises `Conflict` where it is live or has an alias."""
-    _refuse_where_live(session, deployments.c.version_id == row.id, row.version, "version_deployed")
-    pointing = aliases.c.version_id == row.id
-    found = list(session.execute(select(aliases.c.name).where(pointing).order_by(aliases.c.name)).scalars())
-    if found:
-        raise Conflict("version_has_alias", f"{row.version} is {', '.join(found)}; move that first.", found)
+    refuse_where_relied_upon(session, row)
     when: datetime = session.execute(
         update(versions)
         .where(versions.c.id == row.id)
@@ -66,6 +62,15 @@ def delete_version(session: Session, row: Row[Any], by: UUID) -> datetime:
         .returning(versions.c.deleted_at)
     ).scalar_one()
     return when
+
+
+def refuse_where_relied_upon(session: Session, row: Row[Any]) -> None:
+    """Raises `Conflict` where a version is live or has an alias. The caller has locked it."""
+    _refuse_where_live(session, deployments.c.version_id == row.id, row.version, "version_deployed")
+    pointing = aliases.c.version_id == row.id
+    found = list(session.execute(select(aliases.c.name).where(pointing).order_by(aliases.c.name)).scalars())
+    if found:
+        raise Conflict("version_has_alias", f"{row.version} is {', '.join(found)}; move that first.", found)
 
 
 def deleted_version(session: Session, model_id: UUID, reference: str) -> Row[Any]:

@@ -57,17 +57,6 @@ def count(session: Session, version_id: UUID, kind: Kind, count: int = 1, *, byt
     )
 
 
-def of_models(session: Session, model_ids: Sequence[UUID]) -> dict[UUID, Used]:
-    """All that was ever counted of each model that was used at all, in one query."""
-    rows = session.execute(
-        select(versions.c.model_id, *_SUMS)
-        .join(usage, usage.c.version_id == versions.c.id)
-        .where(versions.c.model_id.in_(model_ids))
-        .group_by(versions.c.model_id)
-    )
-    return {row.model_id: _used(row) for row in rows}
-
-
 def of_model(session: Session, model_id: UUID, *, days: int) -> Use:
     """What was counted of one model in the last `days` days, today among them."""
     recent = (versions.c.model_id == model_id, usage.c.day > _TODAY - days)

@@ -245,7 +245,7 @@ def test_a_version_s_status_moves_legally_and_its_release_notes_may_be_said_anew
     assert "published and clean" in str(refused["detail"])
     refused = problem(ada.put(f"{here}/1.1.0/status", json={"status": "training"}), 409, "illegal_status")
     assert refused["details"] == {"status": "approved", "allowed": ["testing", "deprecated", "archived"]}
-    problem(ada.put(f"{here}/default/status", json={"status": "archived"}), 409, "version_in_use")
+    problem(ada.put(f"{here}/default/status", json={"status": "archived"}), 409, "version_has_alias")
     publish()
     ada.put(f"/api/v1/models/{name}/activate", json={"version": "1.2.0"})
     gone = ada.put(f"{here}/1.1.0/status", json={"status": "archived", "reason": "replaced"})

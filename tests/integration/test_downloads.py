@@ -149,6 +149,7 @@ def test_a_user_has_as_many_models_as_the_quota_allows(join: Join) -> None:
     assert upload(person.client, "a", safetensors(5001)).status_code == 202  # a version is no model
     refused = problem(upload(person.client, "b", safetensors(5000)), 403, "quota_exceeded")
     assert refused["details"] == {"what": "models", "used": 1, "allowed": 1, "wanted": 1}
+    problem(person.client.post("/api/v1/models", json={"name": "b"}), 403, "quota_exceeded")  # nor without a file
     account = person.client.get("/api/v1/me/usage").json()
     assert account == {
         "plan": "free",
