@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
+from api.etags import IfMatch, revision_in, tag
 from api.paging import Before, Limit, page_before
-from api.preconditions import IfMatch, revision_in, tag
 from api.schemas.aliases import Alias, Aliases, AliasHistory, AliasMove, NewPlace, Rollback
 from pipeline import comparing, promotability
 from pipeline.promotability import Trust

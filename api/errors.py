@@ -188,6 +188,7 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     ),
     "name_confusable": (HTTPStatus.CONFLICT, "'d1gits' looks the same as ada/digits; choose another name."),
     "model_exists": (HTTPStatus.CONFLICT, "You have a model 'digits' already."),
+    "url_too_long": (HTTPStatus.REQUEST_URI_TOO_LONG, "The address is longer than 8 KiB."),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body exceeds 1 MiB."),
     "invalid_field": (HTTPStatus.UNPROCESSABLE_ENTITY, "body.name: Field required"),
     "invalid_alias": (

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
+from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Header
+from fastapi import Header, Response
 
-IfMatch = Annotated[str | None, Header(max_length=200, description="the ETag of what you have read")]
+from api.errors import Problem
+
+IfMatch = Annotated[
+    str | None,
+    Header(max_length=200, description="the ETag of what you have seen; 412 where somebody has changed it since"),
+]
 IfNoneMatch = Annotated[str | None, Header(max_length=1000, description="the ETag of what you have")]
+
+_TAG = re.compile(r'"([1-9][0-9]{0,17})(-[0-9a-f]+)?"')
+"""A revision, and a digest where more is shown than the revision counts."""
+
+
+def tag(response: Response, revision: int) -> None:
+    """Name the revision that the answer shows."""
+    response.headers["ETag"] = f'"{revision}"'
 
 
 def matches(if_none_match: str | None, tag: str) -> bool:
@@ -16,9 +31,12 @@ def matches(if_none_match: str | None, tag: str) -> bool:
     return "*" in given or tag.removeprefix("W/") in given
 
 
-def revision(if_match: str | None) -> int | None:
-    """The revision that a tag like `"3-9f86d081"` begins with. None: any will do. -1, which nothing has: not one of ours."""
+def revision_in(if_match: str | None) -> int | None:
+    """The revision that the asker has seen; None where they do not say, or would take any. 412 for a tag that is not ours."""
     if if_match is None or if_match.strip() == "*":
         return None
-    said = if_match.strip().strip('"').partition("-")[0]
-    return int(said) if said.isascii() and said.isdecimal() and len(said) < 10 else -1
+    found = _TAG.fullmatch(if_match.strip())
+    if found is None:
+        detail = "If-Match holds no ETag that this server gave out."
+        raise Problem(HTTPStatus.PRECONDITION_FAILED, "precondition_failed", detail)
+    return int(found[1])

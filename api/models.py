@@ -185,6 +185,7 @@ _CHANGE = documented(
     "model_not_found",
     "name_confusable",
     "stale",
+    "precondition_failed",
     "invalid_field",
 )
 
@@ -207,7 +208,7 @@ def change_model(
         if beyond and not (asking.viewer.admin or row.owner_id == asking.user_id):
             detail = f"Only {row.owner} and admins change {' and '.join(beyond)} of {row.name}."
             raise Problem(HTTPStatus.FORBIDDEN, "not_granted", detail)
-        models.change(session, row, changes, expected=etags.revision(if_match))
+        models.change(session, row, changes, expected=etags.revision_in(if_match))
         if changes.get("visibility") == "public" and row.visibility == "private":
             naming.refuse_look_alike(session, row)
         found = tagged(response, models.read(session, asking.viewer, str(row.id)))

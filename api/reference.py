@@ -21,7 +21,7 @@ _PAGE_POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _SCHEMA = "#/components/schemas/"
-_EVERYWHERE = ("internal", "database_unavailable")
+_EVERYWHERE = ("internal", "database_unavailable", "url_too_long")
 _WITH_JSON = ("malformed_json", "too_large", "body_timeout")
 _TAGS = (
     ("people", "Signing in, users, roles, grants, API keys."),

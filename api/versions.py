@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Principal, Problem, Transaction, require
 from api.errors import documented
-from api.preconditions import IfMatch, revision_in, tag
+from api.etags import IfMatch, revision_in, tag
 from api.schemas.files import Artifact, Artifacts
 from api.schemas.metrics import Metric
 from api.schemas.versions import (

@@ -91,7 +91,11 @@ def test_only_the_first_of_two_who_have_read_the_same_changes_it(join: Join, wor
     first = ada.patch(f"{MODELS}/{word}", json={"description": "one"}, headers=seen)
     assert (first.status_code, first.json()["revision"]) == (200, 2)
     problem(ada.patch(f"{MODELS}/{word}", json={"description": "two"}, headers=seen), 412, "stale")
-    problem(ada.patch(f"{MODELS}/{word}", json={"description": "two"}, headers={"If-Match": '"x"'}), 412, "stale")
+    problem(
+        ada.patch(f"{MODELS}/{word}", json={"description": "two"}, headers={"If-Match": '"x"'}),
+        412,
+        "precondition_failed",
+    )
     put = ada.put(f"{MODELS}/{word}", json={"licence": "mit"}, headers={"If-Match": first.headers["etag"]})
     assert (put.json()["description"], put.json()["licence"]) == ("one", "MIT")  # what was left out stays
     gone = ada.patch(f"{MODELS}/{word}", json={"licence": None, "is_active": False, "protected_aliases": ["live"]})
@@ -456,6 +460,8 @@ def test_what_is_live_or_has_an_alias_is_not_deleted(
         )
         assert ada.get(f"{MODELS}/{word}").json()["stages"] == ["production"]
         problem(ada.delete(f"{MODELS}/{word}/versions/1.0.0"), 409, "version_deployed")
+        archive = {"status": "archived", "reason": "old"}
+        problem(ada.put(f"{MODELS}/{word}/versions/1.0.0/status", json=archive), 409, "version_deployed")
         assert problem(ada.delete(f"{MODELS}/{word}"), 409, "model_deployed")["details"] == ["production"]
         assert names(ada, stage="production") == [word]
         sql(begin, "UPDATE deployments SET status = 'ended', ended_at = now() WHERE model_id = :model", model=model)
