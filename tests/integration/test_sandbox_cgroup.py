@@ -52,6 +52,24 @@ def groups() -> set[Path]:
     return {path for folder in set(cgroup.find().folders.values()) for path in folder.glob(f"{cgroup.SESSION}*")}
 
 
+def of(worker: int) -> set[Path]:
+    """The groups with children of this process; other tests may run beside us."""
+
+    def below(pid: int) -> bool:
+        while pid > 1 and pid != worker:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return pid == worker
+
+    return {path for path in groups() if any(below(int(pid)) for pid in _members(path))}
+
+
+def _members(group: Path) -> list[str]:
+    try:
+        return (group / "cgroup.procs").read_text().split()
+    except OSError:  # somebody else's, gone meanwhile
+        return []
+
+
 @real
 @in_memory
 def test_a_bomb_of_small_files_in_memory_is_the_models_fault(zygote: Zygote, scratch: Path) -> None:
@@ -86,11 +104,9 @@ def test_threads_are_bounded_for_each_child(zygote: Zygote, scratch: Path) -> No
 
 @real
 def test_a_group_lasts_as_long_as_its_session(zygote: Zygote, scratch: Path) -> None:
-    before = groups()
     with zygote.open(read=[], scratch=scratch, limits=LIMITS):
-        ours = groups() - before
+        ours = of(os.getpid())
         assert len(ours) == len(set(cgroup.find().folders.values()))
-        assert all((path / "cgroup.procs").read_text().split() for path in ours)
     assert groups() & ours == set()
 
 
@@ -124,24 +140,6 @@ def test_no_process_is_made_beyond_the_limit() -> None:
 
 
 @real
-def of(worker: int) -> set[Path]:
-    """The groups with children of this process; other tests may run beside us."""
-
-    def below(pid: int) -> bool:
-        while pid > 1 and pid != worker:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        return pid == worker
-
-    return {path for path in groups() if any(below(int(pid)) for pid in _members(path))}
-
-
-def _members(group: Path) -> list[str]:
-    try:
-        return (group / "cgroup.procs").read_text().split()
-    except OSError:  # somebody else's, gone meanwhile
-        return []
-
-
 def test_what_a_killed_worker_left_goes_at_the_next_start_and_nobody_elses(zygote: Zygote, scratch: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from pipeline.sandbox import Zygote; from pipeline.stage import Limits\n"
