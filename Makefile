@@ -70,9 +70,10 @@ $(stamp)/extras: requirements/extras.txt $(stamp)/requirements
 	@touch $@
 
 lock: $(stamp)/python ## resolve the pinned requirements anew (reads pyproject.toml; add ARGS=--upgrade)
-	@$(compile) $(ARGS) pyproject.toml client/pyproject.toml --extra api --extra worker --extra convert --extra ops --extra embedded --extra dev -o requirements/all.txt
+	@$(compile) $(ARGS) pyproject.toml client/pyproject.toml --extra api --extra serving --extra worker --extra convert --extra ops --extra embedded --extra dev -o requirements/all.txt
 	@$(compile) $(ARGS) pyproject.toml -c requirements/all.txt --extra convert --extra architectures --extra openvino --extra tensorflow --extra yolo --extra samples -o requirements/extras.txt
 	@$(compile) $(ARGS) pyproject.toml --extra api -o requirements/api.txt
+	@$(compile) $(ARGS) pyproject.toml --extra serving -o requirements/serving.txt
 	@$(compile) $(ARGS) pyproject.toml --extra worker --extra convert --extra ops -o requirements/worker.txt
 	@$(compile) $(ARGS) requirements/s3.in -o requirements/s3.txt
 	@$(compile) $(ARGS) requirements/installer.in -o requirements/installer.txt

@@ -305,6 +305,91 @@ deployments = Table(
     Index("uq_deployments_live", "model_id", "target", unique=True, postgresql_where=text("status = 'live'")),
 )
 
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    Column("auth_required", Boolean, nullable=False, server_default="true"),
+    Column("requests_per_minute", Integer, comment="of each caller to this model; null: as their plan says"),
+    Column("timeout_ms", Integer, comment="null: as the settings say"),
+    Column("revision", Integer, nullable=False, server_default="1", comment="its ETag"),
+    Column("updated_by", ForeignKey("users.id", ondelete="SET NULL")),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    CheckConstraint("requests_per_minute >= 0", name="requests_per_minute"),
+    CheckConstraint("timeout_ms > 0", name="timeout_ms"),
+)
+"""How a model is served, where that differs from how all are."""
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    _id(),
+    Column("model_id", ForeignKey("models.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("target", Text, nullable=False),
+    Column(
+        "control_id",
+        ForeignKey("versions.id", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+        comment="what was live when it began",
+    ),
+    Column("candidate_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("kind", Text, nullable=False),
+    Column("weight", Double, nullable=False, comment="the candidate's share of the requests, or of the shadow copies"),
+    Column("sticky", Text, nullable=False, server_default="none"),
+    Column("rules", JSONB, nullable=False, comment="what decides it"),
+    Column("status", Text, nullable=False, server_default="running"),
+    Column("decision", JSONB, comment="the figures that it was decided by"),
+    Column("note", Text, nullable=False, server_default="", comment="why it was begun"),
+    Column("reason", Text, comment="why it ended"),
+    Column("started_by", ForeignKey("users.id"), nullable=False),
+    Column("started_at", Moment, nullable=False, server_default=func.clock_timestamp()),
+    Column("ended_by", ForeignKey("users.id"), comment="null: Slipway itself"),
+    Column("ended_at", Moment),
+    CheckConstraint("target IN ('development', 'staging', 'production')", name="target"),
+    CheckConstraint("kind IN ('canary', 'ab', 'shadow')", name="kind"),
+    CheckConstraint("weight > 0 AND weight <= 1", name="weight"),
+    CheckConstraint("sticky IN ('none', 'user', 'key')", name="sticky"),
+    CheckConstraint("status IN ('running', 'promoted', 'rolled_back', 'stopped')", name="status"),
+    CheckConstraint("(status = 'running') = (ended_at IS NULL)", name="only_running_has_no_end"),
+    CheckConstraint("control_id <> candidate_id", name="two_versions"),
+    Index("uq_rollouts_running", "model_id", "target", unique=True, postgresql_where=text("status = 'running'")),
+)
+"""A candidate beside what is live: who started it, what decides it, how it ended. Rows go with their versions only."""
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("rollout_id", ForeignKey("rollouts.id", ondelete="CASCADE"), primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False, server_default="0"),
+    Column("errors", BigInteger, nullable=False, server_default="0", comment="answers that were the service's fault"),
+    Column("slow", BigInteger, nullable=False, server_default="0", comment="answers above the rule's latency"),
+    Column("compared", BigInteger, nullable=False, server_default="0", comment="shadow copies with an answer of both"),
+    Column("disagreed", BigInteger, nullable=False, server_default="0"),
+    Column("right", BigInteger, nullable=False, server_default="0", comment="by feedback"),
+    Column("wrong", BigInteger, nullable=False, server_default="0"),
+    Column("seconds", Double, nullable=False, server_default="0", comment="sum of the latencies"),
+    Column("latencies", ARRAY(BigInteger), nullable=False, server_default="{}", comment="counts by bucket"),
+    Column("updated_at", Moment, nullable=False, server_default=func.now()),
+    CheckConstraint("arm IN ('control', 'candidate')", name="arm"),
+)
+"""What came of each arm of a rollout, added up by all serving processes."""
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("prediction_id", Text, primary_key=True, comment="each prediction is judged once"),
+    Column("version_id", ForeignKey("versions.id", ondelete="CASCADE"), nullable=False),
+    Column("rollout_id", ForeignKey("rollouts.id", ondelete="CASCADE"), index=True),
+    Column("arm", Text),
+    Column("right", Boolean, nullable=False),
+    Column("label", Text, comment="what would have been right, where it was said"),
+    Column("given_by", ForeignKey("users.id", ondelete="SET NULL")),
+    Column("at", Moment, nullable=False, server_default=func.now()),
+    Index("ix_feedback_version_id_at", "version_id", "at"),
+)
+
 signatures = Table(
     "signatures",
     metadata,

@@ -27,6 +27,7 @@ class Plan(BaseModel):
 
     models: int | None = Field(default=None, ge=0)
     bytes: int | None = Field(default=None, ge=0)
+    requests_per_minute: int | None = Field(default=None, ge=0, description="predictions, of each model")
 
 
 class Settings(DatabaseSettings):
@@ -93,7 +94,8 @@ class Settings(DatabaseSettings):
     gc_grace: int = Field(default=86400, ge=3600, description="age below which bytes are nobody's business yet")
 
     plans: dict[str, Plan] = Field(
-        default={"free": Plan(), "premium": Plan()}, description="what users of a plan may have, as JSON"
+        default={"free": Plan(requests_per_minute=600), "premium": Plan(requests_per_minute=6000)},
+        description="what users of a plan may have, as JSON",
     )
 
     stage_packages: tuple[str, ...] = ("pipeline.stages",)
@@ -118,6 +120,31 @@ class Settings(DatabaseSettings):
     gpu_wait: float = Field(
         default=3600.0, ge=0, description="how long an upload waits for a gpu worker before it goes on without engines"
     )
+
+    serving_port: int = 8100
+    serving_memory: int = Field(
+        default=2 * 1024**3,
+        gt=0,
+        description="bytes that loaded models may take together; the least used one makes room",
+    )
+    serving_child_memory: int = Field(
+        default=8 * 1024**3, gt=0, description="bytes of address space of one loaded model"
+    )
+    serving_timeout: float = Field(default=30.0, gt=0, description="the longest one prediction may last")
+    serving_load_wait: float = Field(
+        default=5.0,
+        ge=0,
+        description="how long a request waits for its model to be loaded before it is told to come again",
+    )
+    serving_queue: int = Field(default=64, ge=1, description="requests that may wait for one loaded model")
+    serving_max_request: int = Field(default=64 * 1024**2, gt=0, description="bytes of one request, unpacked")
+    serving_threads: int = Field(
+        default=0, ge=0, description="requests that one loaded model works at side by side; 0: as the CPU quota allows"
+    )
+    serving_refresh: float = Field(
+        default=1.0, gt=0, description="pause between looks at what is live, and between notes of what was counted"
+    )
+    rollout_interval: float = Field(default=1.0, gt=0, description="pause between looks at the rollouts' figures")
 
     github_api_url: str | None = Field(
         default=None, description="where licences of GitHub repositories are asked for, such as https://api.github.com"
