@@ -171,7 +171,7 @@ def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) 
         metrics=[metric(one) for one in metrics.latest(session, [row.id])[row.id]],
         artifacts=_artifacts(row, published),
         waivers=_leant_on(session, known.waived),
-        best_variant=_best(row, published, known.variants, known.rows),
+        best_variant=evidence.preferred(row, published, known.variants, known.rows),
         pinned=row.pins,
         quality=known.quality,
     )
@@ -179,15 +179,7 @@ def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) 
 
 def best(session: Session, row: Row[Any], published: Sequence[store.Artifact]) -> str | None:
     """The variant to prefer on a CPU: pinned, or the fastest verified one, or the canonical one, where there is one."""
-    return _best(row, published, *evidence.of_version(session, row.id))
-
-
-def _best(
-    row: Row[Any], published: Sequence[store.Artifact], variants: Sequence[Any], measured: Sequence[Any]
-) -> str | None:
-    servable = [one.name for one in published if one.role in evidence.SERVABLE]
-    canonical = next((one.name for one in published if one.role == "canonical"), None)
-    return selection.best(servable, variants, measured, pins=row.pins) or canonical
+    return evidence.preferred(row, published, *evidence.of_version(session, row.id))
 
 
 def _own(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
