@@ -28,17 +28,21 @@ Admin = Annotated[Principal, Depends(require("admin"))]
 def read_usage(
     model: str, asking: Reader, session: Transaction, days: Annotated[int, Query(ge=1, le=3650)] = 30
 ) -> Usage:
-    """Downloads and predictions of the last days (UTC), today among them. Who downloaded is in the audit trail."""
+    """Downloads and predictions of the last days (UTC), today among them, and what feedback on predictions has said.
+
+    Who downloaded is in the audit trail.
+    """
     row = store.find_model(session, asking.viewer, model)
     use = usage.of_model(session, row.id, days=days)
     scores = feedback.of_model(session, row.id, days=days)
+    by_version = dict.fromkeys(scores, usage.Used()) | dict(use.by_version)
     return Usage(
         days=days,
         **_used(use.total),
         by_day=[Day(day=day, **_used(used)) for day, used in use.by_day],
         by_version=[
             OfVersion(version=version, **_used(used), **_judged(scores.get(version, Score())))
-            for version, used in use.by_version
+            for version, used in by_version.items()
         ],
     )
 

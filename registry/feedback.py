@@ -43,7 +43,11 @@ def models_of(session: Session, version_ids: Sequence[UUID]) -> dict[UUID, UUID]
 
 
 def record(session: Session, judged: Sequence[Judged], *, given_by: UUID) -> set[str]:
-    """Keep what was said; the ids of the predictions that had not been judged before. The others change nothing."""
+    """Keep what was said; the ids of the predictions that had not been judged before. The others change nothing.
+
+    Of what is said twice of one prediction the first counts.
+    """
+    once = {each.prediction_id: each for each in reversed(judged)}
     rows = [
         {
             "prediction_id": each.prediction_id,
@@ -54,13 +58,13 @@ def record(session: Session, judged: Sequence[Judged], *, given_by: UUID) -> set
             "label": each.label,
             "given_by": given_by,
         }
-        for each in sorted(judged, key=lambda each: each.prediction_id)  # two batches at once lock in one order
+        for _, each in sorted(once.items())  # two batches at once lock in one order
     ]
     new = upsert(feedback).values(rows).on_conflict_do_nothing().returning(feedback.c.prediction_id)
     kept = set(session.execute(new).scalars())
     counts = Counter(
         (each.rollout_id, each.arm, each.right)
-        for each in judged
+        for each in once.values()
         if each.prediction_id in kept and each.rollout_id is not None and each.arm is not None
     )
     for rollout_id, arm in sorted({(rollout_id, arm) for rollout_id, arm, _ in counts}):

@@ -205,7 +205,7 @@ def tell_ended(session: Session, ended: Sequence[Row[Any]], actor: Actor) -> Non
     for each in ended:
         row = find(session, each.model_id, each.id)
         arms = tally(session, row.id)
-        counted = {arm: {name: int(getattr(arms[arm], name)) for name in _COUNTS} for arm in arms}
+        counted = {f"{arm}_came": {name: int(getattr(arms[arm], name)) for name in _COUNTS} for arm in arms}
         told = _told(row) | {"reason": row.reason} | counted | _evidence(row.decision)
         audit.append(session, actor, f"rollout.{row.status}", str(row.id), told)
 
