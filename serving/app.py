@@ -108,7 +108,7 @@ def assemble(settings: Settings) -> Edge:
 
 
 def _folder() -> Path:
-    """This process's own; runtime children pass through it and see nothing."""
+    """Of this process alone; runtime children pass through it and see nothing."""
     folder = Path(tempfile.mkdtemp(prefix="slipway-serving-"))
     folder.chmod(PASSABLE)
     return folder

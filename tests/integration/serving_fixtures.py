@@ -136,6 +136,11 @@ def _model(nodes: Any, constants: Mapping[str, Any], inputs: Any, outputs: Any) 
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", size]) for name, size in outputs],
         [onnx.numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
+    return made_of(graph)
+
+
+def made_of(graph: onnx.GraphProto) -> bytes:
+    """The bytes of a model of this graph."""
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(made)
     return bytes(made.SerializeToString())
