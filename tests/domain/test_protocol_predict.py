@@ -269,7 +269,7 @@ FILES = {
 }
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(st.sampled_from(sorted(FILES)), st.integers(0, 2000), st.binary(max_size=8), st.integers(0, 2000))
 def test_a_damaged_file_is_a_picture_or_a_refusal(media: str, at: int, patch: bytes, end: int) -> None:
     file = FILES[media]

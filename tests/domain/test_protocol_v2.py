@@ -272,7 +272,7 @@ REQUESTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(REQUESTS | JSON, st.binary(max_size=40), st.sampled_from(["", "gzip", "deflate"]), st.booleans())
 def test_whatever_the_bytes_are_the_answer_is_a_request_or_a_refusal(
     said: Any, tail: bytes, coding: str, whole: bool
