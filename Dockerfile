@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
-# Two images from one file: `api` (no torch, no Celery) and `worker` (everything that reads models).
+# Three images from one file: `api` (no torch, no Celery), `serving` (ONNX Runtime) and `worker` (everything that reads models).
 #   docker build --target api -t slipway-api .
+#   docker build --target serving -t slipway-serving .
 #   docker build --target worker -t slipway-worker .                                    CPU
 #   docker build --target worker --build-arg TORCH_BACKEND=auto -t slipway-worker-gpu . the build for the GPU at hand
 
@@ -19,6 +20,10 @@ ENV VIRTUAL_ENV=/opt/venv UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_NO_CACHE=1
 FROM installer AS api-libraries
 COPY requirements/api.txt requirements/
 RUN uv pip install --no-deps --require-hashes -r requirements/api.txt
+
+FROM installer AS serving-libraries
+COPY requirements/serving.txt requirements/
+RUN uv pip install --no-deps --require-hashes -r requirements/serving.txt
 
 FROM installer AS worker-libraries
 ARG TORCH_BACKEND=cpu
@@ -39,6 +44,16 @@ COPY api api
 USER slipway
 EXPOSE 8000
 CMD ["python", "-m", "api"]
+
+FROM base AS serving
+COPY --from=serving-libraries /opt/venv /opt/venv
+COPY shared shared
+COPY registry registry
+COPY pipeline pipeline
+COPY serving serving
+USER slipway
+EXPOSE 8100
+CMD ["python", "-m", "serving"]
 
 FROM base AS worker
 COPY --from=worker-libraries /opt/venv /opt/venv

@@ -28,7 +28,7 @@ from stack.processes import Guardian, Output, Service
 
 ROOT = Path(__file__).resolve().parent.parent
 HOST = "127.0.0.1"
-_API_PORT, _FLOWER_PORT = 8000, 5555
+_PORTS = {"SLIPWAY_PORT": 8000, "SERVING_PORT": 8100, "FLOWER_PORT": 5555}
 _POLL_SECONDS = 0.05
 _APP_GRACE_SECONDS = 25.0
 _API_PATIENCE_SECONDS = 60.0
@@ -197,13 +197,14 @@ class Stack:
         self.environment["SLIPWAY_HOME"] = str(self.home.path)
         search = self._given.get("PATH", os.defpath)
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{search}"
-        for name, usual in (("SLIPWAY_PORT", _API_PORT), ("FLOWER_PORT", _FLOWER_PORT)):
+        for name, usual in _PORTS.items():
             wish = self._given.get(name)
             port = self.home.port(name.removesuffix("_PORT").lower(), int(wish or usual), fixed=bool(wish))
             self.environment[name] = str(port)
         host = self.environment["SLIPWAY_HOST"]
         reachable = HOST if host in {"0.0.0.0", "::"} else host  # noqa: S104 - compared, not bound
         self.environment["SLIPWAY_URL"] = f"http://{reachable}:{self.environment['SLIPWAY_PORT']}"
+        self.environment["SERVING_URL"] = f"http://{reachable}:{self.environment['SERVING_PORT']}"
         self.environment["FLOWER_URL"] = f"http://{HOST}:{self.environment['FLOWER_PORT']}"
 
     def _service_makers(self) -> dict[str, Callable[[], Service]]:
@@ -259,13 +260,14 @@ class Stack:
         self.console.say(f"Slipway ready in {time.monotonic() - began:.1f} s on {self.environment['SLIPWAY_URL']}")
 
     def _app(self, name: str, command: str) -> Service:
-        url, settled = self.environment["SLIPWAY_URL"], time.monotonic() + _SETTLING_SECONDS
+        settled = time.monotonic() + _SETTLING_SECONDS
+        url = {"api": "SLIPWAY_URL", "serving": "SERVING_URL"}.get(name)
         return Service(
             name=name,
             command=("/bin/sh", "-c", f"exec {command}"),
             folder=ROOT,
             environment=None,
-            ready=(lambda: _is_ready(url)) if name == "api" else (lambda: time.monotonic() > settled),
+            ready=(lambda: _is_ready(self.environment[url])) if url else (lambda: time.monotonic() > settled),
             grace=_APP_GRACE_SECONDS,
             patience=_API_PATIENCE_SECONDS,
         )

@@ -458,7 +458,7 @@ def test_lost_secrets_beside_kept_data_are_explained(tmp_path: Path) -> None:
 
 
 def test_the_procfile_names_every_process_of_the_application() -> None:
-    assert list(procfile.read(ROOT / "Procfile")) == ["api", "relay", "worker", "bench", "flower"]
+    assert list(procfile.read(ROOT / "Procfile")) == ["api", "serving", "relay", "worker", "bench", "flower"]
 
 
 @pytest.mark.parametrize("text", ["no command", "a: x\na: y", "a b: x", "a:"])
