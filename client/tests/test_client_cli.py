@@ -57,12 +57,6 @@ def test_every_help_ends_with_examples(command: list[str]) -> None:
     assert f"$ slipway {' '.join(command)}".rstrip() in examples
 
 
-@pytest.mark.parametrize("command", ["predict"])
-def test_what_does_not_exist_yet_is_not_listed(command: str) -> None:
-    assert command not in re.findall(r"^│ (\w+)", slipway("--help").stdout, re.MULTILINE)
-    assert slipway(command).exit_code == 2
-
-
 def test_a_push_that_is_watched_ends_with_what_was_promoted(model_file: Path) -> None:
     done = slipway("push", model_file, "--name", "digits", "--watch")
     assert done.exit_code == 0
