@@ -44,7 +44,8 @@ COMMANDS = [
     *("compare", "promote", "rollback", "activate", "status", "note", "alias", "metrics"),
     *("deploy", "deployments", "undeploy", "gates", "why-not", "approve", "signatures"),
     *("lineage", "score"),
-    *("get", "usage", "export", "import", "verify"),
+    *("get", "usage", "export", "export-triton", "export-kserve", "import", "verify"),
+    *("predict", "snippet", "endpoint"),
     *("model", "rate"),
 ]
 

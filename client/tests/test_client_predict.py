@@ -187,6 +187,13 @@ def test_a_version_is_exported_to_a_folder_to_storage_and_as_a_manifest(
     server.bundle = server.bundle[:-30]
     with pytest.raises(SlipwayError, match="no whole archive"):
         client.exports.repository("digits@1.0.0", tmp_path / "damaged")
+    for name in ("../out", "/out", "a//b", "..\\out"):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr(name, b"elsewhere")
+        server.bundle = packed.getvalue()
+        with pytest.raises(SlipwayError, match="not inside its folder"):
+            client.exports.repository("digits@1.0.0", tmp_path / "damaged")
     assert list((tmp_path / "damaged").iterdir()) == []
 
     path = "/api/v1/models/digits/versions/1.0.0/exports"

@@ -85,12 +85,14 @@ def _path(ref: str) -> str:
 def _unpacked(archive: Path, work: Path, target: Path) -> list[Path]:
     try:
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(work)  # it keeps inside the folder, whatever the names say, and compares every checksum
             names = packed.namelist()
+            if strange := [name for name in names if not _stays(name)]:
+                raise SlipwayError(
+                    "strange_archive", f"The archive holds {strange[0]!r}, which is not inside its folder."
+                )
+            packed.extractall(work)  # it compares every checksum
     except zipfile.BadZipFile as error:
         raise DigestMismatch("damaged_archive", f"What came is no whole archive: {error}", hint="Try again.") from error
-    if not all((work / name).is_file() for name in names):
-        raise SlipwayError("strange_archive", "The archive holds names that leave its folder.")
     placed = []
     for name in names:
         place = target / name
@@ -98,3 +100,9 @@ def _unpacked(archive: Path, work: Path, target: Path) -> list[Path]:
         shutil.move(work / name, place)
         placed.append(place)
     return placed
+
+
+def _stays(name: str) -> bool:
+    """Whether a member is a file below the folder that it is unpacked into: a server must not choose another."""
+    parts = name.replace("\\", "/").split("/")
+    return all(part not in {"", ".", ".."} and ":" not in part for part in parts)

@@ -23,7 +23,7 @@ RECEIPT = "Slipway-Prediction"
 IMAGES: Mapping[str, str] = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
     """What a model answered. `receipt` is what feedback on it refers to, `seconds` how long the answer took to come.
 
@@ -126,6 +126,7 @@ class Predictions:
         if self._there is None:
             url = self._serving or str(self._wire.json("GET", "/api/v1/me")["serving_url"])
             self._there = self._wire.to(checked_url(url))
+        self._there.token = self._wire.token  # somebody may have signed in since
         return self._there
 
     def _inputs(self, address: str) -> tuple[Port, ...]:
