@@ -23,6 +23,7 @@ from api import (
     endpoints,
     errors,
     exports,
+    feedback,
     gates,
     grants,
     health,
@@ -39,6 +40,7 @@ from api import (
     reset,
     reviews,
     roles,
+    rollouts,
     runs,
     scores,
     sessions,
@@ -64,7 +66,7 @@ from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer, key_id
 from shared.storage import Storage
-from shared.tokens import Passwords, Tokens
+from shared.tokens import Passwords, Receipts, Tokens
 
 BASE = "/api/v1"
 STREAMED = rf"{BASE}/models/(upload|[^/]+/versions)|{BASE}/bundles"
@@ -110,6 +112,8 @@ def create_app(services: Services) -> FastAPI:
         approvals,
         deployments,
         endpoints,
+        rollouts,
+        feedback,
         signatures,
         lineage,
         licence_checks,
@@ -144,10 +148,11 @@ def assemble(settings: Settings) -> Services:
         key_id(key)
     if settings.project_licence is not None:
         licences.parse(settings.project_licence)
+    former = [each.get_secret_value() for each in settings.jwt_previous_secrets]
     tokens = Tokens(
         settings.jwt_secret.get_secret_value(),
         lifetime=settings.jwt_lifetime,
-        previous=[each.get_secret_value() for each in settings.jwt_previous_secrets],
+        previous=former,
     )
     storage = Storage(
         endpoint_url=settings.s3_endpoint_url,
@@ -181,6 +186,7 @@ def assemble(settings: Settings) -> Services:
         redis=client,
         limiter=RateLimiter(client),
         tokens=tokens,
+        receipts=Receipts(settings.jwt_secret.get_secret_value(), previous=former),
         signer=Signer(settings.signing_key.get_secret_value()),
         github=_github(settings),
         passwords=Passwords(),

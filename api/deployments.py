@@ -25,9 +25,8 @@ from api.schemas.deployments import (
     NewDeployment,
     Target,
 )
-from pipeline import promotability
+from pipeline import launching
 from registry import deployments, store
-from registry.gates import facts
 
 router = APIRouter(tags=["deployments"])
 
@@ -185,16 +184,15 @@ def _deployed(
 ) -> Deployment:
     owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     version = store.find_version(session, owner.id, wish.version)
-    judged = promotability.refuse_unless_promotable(session, owner, version, wish.target, parts.trust)
-    row = deployments.deploy(
+    row = launching.deploy(
         session,
         owner,
         version,
         wish.target,
         config=wish.config,
         note=wish.reason,
-        evidence=[facts(outcome) for outcome in judged.outcomes],
         actor=asking.actor,
+        trust=parts.trust,
         on_behalf_of=on_behalf_of,
     )
     return _created(response, row)

@@ -27,7 +27,7 @@ from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer
 from shared.storage import Bucket
-from shared.tokens import Claims, Passwords, Tokens
+from shared.tokens import Claims, Passwords, Receipts, Tokens
 
 if TYPE_CHECKING:
     import redis
@@ -50,6 +50,7 @@ class Services:
     redis: redis.Redis
     limiter: RateLimiter
     tokens: Tokens
+    receipts: Receipts
     signer: Signer
     github: GitHub | None
     passwords: Passwords

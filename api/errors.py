@@ -95,6 +95,10 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.NOT_FOUND,
         "This model has no deployment 1679091c-5a88-4faf-afb5-e6087eb1b2dc.",
     ),
+    "rollout_not_found": (
+        HTTPStatus.NOT_FOUND,
+        "This model has no rollout 6f4922f4-5568-4a3e-9d1b-8a0f7a5c2b1e.",
+    ),
     "edge_not_found": (HTTPStatus.NOT_FOUND, "This version has no such parent."),
     "grant_not_found": (HTTPStatus.NOT_FOUND, "grace has no grant of models:download for digits."),
     "role_not_found": (HTTPStatus.NOT_FOUND, "There is no role 'trainer'."),
@@ -158,6 +162,14 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     ),
     "already_live": (HTTPStatus.CONFLICT, "1.0.0 is live on production already, with this config."),
     "not_live": (HTTPStatus.CONFLICT, "1.0.0 is not live on production any more: it was superseded."),
+    "nothing_live": (
+        HTTPStatus.CONFLICT,
+        "Nothing is live on production, so there is nothing to compare with; deploy the version instead.",
+    ),
+    "rollout_running": (HTTPStatus.CONFLICT, "1.1.0 is being rolled out on production already; stop that first."),
+    "rollout_ended": (HTTPStatus.CONFLICT, "The rollout of 1.1.0 on production was rolled back already."),
+    "version_in_rollout": (HTTPStatus.CONFLICT, "1.1.0 is being rolled out on production; stop that first."),
+    "prediction_judged": (HTTPStatus.CONFLICT, "This prediction has been judged already; each is judged once."),
     "nothing_to_roll_back_to": (
         HTTPStatus.CONFLICT,
         "Nothing that was live on production before is left that could be live today.",
@@ -208,6 +220,18 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "invalid_gate": (
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "p99_below does not take these parameters: ms: Input should be greater than 0.",
+    ),
+    "invalid_rollout": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "A canary with a weight of 1 leaves the control without requests; take less.",
+    ),
+    "invalid_prediction": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "None of our keys made this receipt. Send the header Slipway-Prediction of the answer as it was.",
+    ),
+    "prediction_without_label": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "That answer had no single label to compare yours with; say correct=true or correct=false.",
     ),
     "repository_unknown": (
         HTTPStatus.UNPROCESSABLE_ENTITY,

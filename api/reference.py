@@ -30,6 +30,10 @@ _TAGS = (
     ("aliases", "Movable names of versions: production, champion, default."),
     ("gates", "What a version must have shown before it goes anywhere, and who approves of it."),
     ("deployments", "Which version is live where, and what was before."),
+    (
+        "rollouts",
+        "A candidate beside what is live: begun, judged by what comes of both, ended; and feedback on predictions.",
+    ),
     ("signatures", "What this instance vouches for, and the keys to verify it with."),
     ("lineage", "What a version comes from, and what came from it."),
     ("licences", "Whether a project may use a model."),

@@ -64,10 +64,10 @@ def restore_model(model: str, response: Response, asking: Deleter, session: Tran
 @router.delete(
     "/versions/{version}",
     summary="Delete a version",
-    responses=documented(*_ABOUT_VERSION, "version_deployed", "version_has_alias"),
+    responses=documented(*_ABOUT_VERSION, "version_deployed", "version_in_rollout", "version_has_alias"),
 )
 def delete_version(model: str, version: str, asking: Deleter, session: Transaction, parts: Parts) -> Removed:
-    """Refused while it is live somewhere or an alias, `default` too, points at it. Its number is never used again."""
+    """Refused while it is live or rolled out somewhere or an alias, `default` too, points at it. Its number is never used again."""
     owner = store.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
     row = store.find_version(session, owner.id, version)
     store.lock_version(session, row.id)

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Depends, Query
 from api.deps import Asking, Parts, Principal, Transaction, require
 from api.errors import documented, invalid
 from api.schemas.usage import Account, Amount, Day, OfVersion, Quota, Usage
-from registry import audit, quotas, store, usage
+from registry import audit, feedback, quotas, store, usage
+from registry.feedback import Score
 
 router = APIRouter()
 
@@ -27,14 +28,22 @@ Admin = Annotated[Principal, Depends(require("admin"))]
 def read_usage(
     model: str, asking: Reader, session: Transaction, days: Annotated[int, Query(ge=1, le=3650)] = 30
 ) -> Usage:
-    """Downloads and predictions of the last days (UTC), today among them. Who downloaded is in the audit trail."""
+    """Downloads and predictions of the last days (UTC), today among them, and what feedback on predictions has said.
+
+    Who downloaded is in the audit trail.
+    """
     row = store.find_model(session, asking.viewer, model)
     use = usage.of_model(session, row.id, days=days)
+    scores = feedback.of_model(session, row.id, days=days)
+    by_version = dict.fromkeys(scores, usage.Used()) | dict(use.by_version)
     return Usage(
         days=days,
         **_used(use.total),
         by_day=[Day(day=day, **_used(used)) for day, used in use.by_day],
-        by_version=[OfVersion(version=version, **_used(used)) for version, used in use.by_version],
+        by_version=[
+            OfVersion(version=version, **_used(used), **_judged(scores.get(version, Score())))
+            for version, used in by_version.items()
+        ],
     )
 
 
@@ -72,6 +81,11 @@ def _used(used: usage.Used) -> dict[str, Any]:
         "bytes": used.bytes,
         "last_used": used.last_used,
     }
+
+
+def _judged(score: Score) -> dict[str, Any]:
+    total = score.right + score.wrong
+    return {"right": score.right, "wrong": score.wrong, "accuracy": round(score.right / total, 6) if total else None}
 
 
 def _account(account: quotas.Account) -> Account:

@@ -29,7 +29,7 @@ from api.schemas.versions import (
 )
 from pipeline import comparing, evidence, selection
 from pipeline import store as runs
-from registry import aliases, audit, contracts, metrics, pointers, removal, reviews, statuses, store
+from registry import aliases, audit, contracts, metrics, pointers, removal, reviews, rollouts, statuses, store
 from registry.components import SOURCE
 from registry.statuses import Status
 from registry.store import Viewer
@@ -125,20 +125,23 @@ def set_status(
 
     From training to testing and back, from testing to approved and back, from approved to deprecated and back, from
     anywhere to archived and from there to deprecated. Approving takes a version that is published and clean and whose
-    number says what changed; archiving one that is live nowhere and that no alias points at.
+    number says what changed; archiving one that is live nowhere and that no alias points at; it ends its rollouts.
     """
     owner, row = _own(session, asking, model, version)
     before = row.status
     statuses.refuse_unless_legal(before, wanted.status, ready=row.published_at is not None and row.verdict == "clean")
     if wanted.status == "approved":
         comparing.refuse_unless_number_fits(session, row)
+    stopped = []
     if wanted.status == "archived":
         removal.refuse_where_relied_upon(session, row)
+        stopped = rollouts.interrupt_versions(session, [row.id], f"{row.version} was archived", asking.actor)
     row = store.describe_version(session, row.id, revision=revision_in(if_match), status=wanted.status)
     tag(response, row.revision)
     answer = described(session, asking.viewer, owner, row)
     told = {"from": before, "to": wanted.status, "reason": wanted.reason}
     audit.append(session, asking.actor, "version.status", str(row.id), told)
+    rollouts.tell_ended(session, stopped, asking.actor)
     return answer
 
 
@@ -171,7 +174,7 @@ def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) 
         metrics=[metric(one) for one in metrics.latest(session, [row.id])[row.id]],
         artifacts=_artifacts(row, published),
         waivers=_leant_on(session, known.waived),
-        best_variant=_best(row, published, known.variants, known.rows),
+        best_variant=evidence.preferred(row, published, known.variants, known.rows),
         pinned=row.pins,
         quality=known.quality,
     )
@@ -179,15 +182,7 @@ def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) 
 
 def best(session: Session, row: Row[Any], published: Sequence[store.Artifact]) -> str | None:
     """The variant to prefer on a CPU: pinned, or the fastest verified one, or the canonical one, where there is one."""
-    return _best(row, published, *evidence.of_version(session, row.id))
-
-
-def _best(
-    row: Row[Any], published: Sequence[store.Artifact], variants: Sequence[Any], measured: Sequence[Any]
-) -> str | None:
-    servable = [one.name for one in published if one.role in evidence.SERVABLE]
-    canonical = next((one.name for one in published if one.role == "canonical"), None)
-    return selection.best(servable, variants, measured, pins=row.pins) or canonical
+    return evidence.preferred(row, published, *evidence.of_version(session, row.id))
 
 
 def _own(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:

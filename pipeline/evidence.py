@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, select
+from sqlalchemy import Row, and_, select
 from sqlalchemy.orm import Session
 
-from pipeline import quarantine, store
+from pipeline import quarantine, selection, store
 from pipeline.run import Purpose, Status, StepStatus
 from pipeline.stage import File, Passage
 from pipeline.tables import runs, steps
@@ -103,6 +103,20 @@ def dossier(session: Session, version_id: UUID) -> Dossier:
         quality=measured[-1] if measured else None,
         waived=[UUID(stop["waived"]) for stop in (scans[-1].stops or () if scans else ()) if stop["waived"]],
     )
+
+
+def preferred(
+    row: Row[Any],
+    published: Sequence[registry.Artifact],
+    variants: Sequence[Any],
+    rows: Sequence[Any],
+    *,
+    device: str = selection.CPU,
+) -> str | None:
+    """The form of a version to serve on a device: pinned, or the fastest verified one, or the canonical one, if there is one."""
+    servable = [one.name for one in published if one.role in SERVABLE]
+    canonical = next((one.name for one in published if one.role == "canonical"), None)
+    return selection.best(servable, variants, rows, device=device, pins=row.pins) or canonical
 
 
 def recorded(session: Session, version_id: UUID) -> list[dict[str, Any]]:

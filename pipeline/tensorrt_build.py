@@ -162,7 +162,7 @@ def answer(engine: str, questions: str, answers: str, largest: int) -> Json:
 
     Questions of more than `largest` samples, which the engine was not built for, are asked in parts.
     """
-    predict = _loaded(engine)
+    predict = loaded(engine)
     for path in sorted(Path(questions).glob("*.npz")):
         write(str(Path(answers) / path.name), in_parts(predict, read(str(path)), largest))
     return {}
@@ -192,7 +192,7 @@ def race(engine: str, onnx: str, inputs: Json, batch: int, rounds: int) -> Json:
     wanted = {one.name for one in session.get_inputs()}
     arrays = draw(described, batch=batch, kind="normal")
     feed = {name: array for name, array in arrays.items() if name in wanted}
-    on_engine = _loaded(engine)
+    on_engine = loaded(engine)
     runs: dict[str, Callable[[], Any]] = {
         "engine": lambda: on_engine(feed),
         "onnx": lambda: session.run(None, feed),
@@ -243,7 +243,7 @@ def _complaints(parser: Any) -> str:
     return f" It says: {'; '.join(said)[:600]}" if said else ""
 
 
-def _loaded(engine: str) -> Predictor:
+def loaded(engine: str) -> Predictor:
     """An engine that we built, ready to be asked. torch holds its memory on the device."""
     import tensorrt
     import torch

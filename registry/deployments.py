@@ -1,20 +1,21 @@
 """Which version is live on which target, and all that was before: rows that end and are never removed.
 
 Who deploys holds the model's lock, so that of two at once one takes the place of the other. Whether a version may be live
-is decided elsewhere; a version that loses its clean verdict loses its deployments with it.
+is decided elsewhere; a version that loses its clean verdict loses its deployments with it. Whatever becomes of a target
+stops what is being rolled out there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Row, Select, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from registry import audit, promotion, store
+from registry import audit, promotion, rollouts, store
 from registry.audit import Actor
 from registry.errors import Conflict, Missing
 from registry.gates import Promotability, facts, promotability
@@ -80,12 +81,15 @@ def deploy(
     evidence: Sequence[Mapping[str, Any]],
     actor: Actor,
     on_behalf_of: str | None = None,
+    deployed_by: UUID | None = None,
 ) -> Row[Any]:
     """Make a version live on a target in the place of what is live there; the new deployment.
 
-    Needs the model's lock and a version that was judged under it; `evidence` is what each gate said. Raises
-    `Conflict("already_live")` where this version is, with this config.
+    Needs the model's lock and a version that was judged under it; `evidence` is what each gate said. `deployed_by` is
+    whose deployment it is, where not the actor's own. Raises `Conflict("already_live")` where this version is, with this
+    config.
     """
+    stopped = rollouts.interrupt(session, model.id, target, f"{version.version} was deployed there", actor)
     there = _live_on(session, model.id, target)
     if there is not None and there.version_id == version.id and there.config == dict(config):
         raise Conflict(
@@ -95,12 +99,21 @@ def deploy(
         _end(session, deployments.c.id == there.id, "superseded", f"{version.version} took its place", actor)
     after = None if there is None else there.id
     made = _begin(
-        session, model, version.id, target, config=config, note=note, evidence=evidence, actor=actor, after=after
+        session,
+        model,
+        version.id,
+        target,
+        config=config,
+        note=note,
+        evidence=evidence,
+        by=deployed_by or actor.id,
+        after=after,
     )
     told = {"model": str(model.id), "version": version.version, "target": target, "note": note}
     told |= {"replaces": str(made.previous_id)} if made.previous_id else {}
     told |= {"on_behalf_of": on_behalf_of} if on_behalf_of else {}
     audit.append(session, actor, "deployment.created", str(made.id), told)
+    rollouts.tell_ended(session, stopped, actor)
     return find(session, model.id, made.id)
 
 
@@ -128,6 +141,7 @@ def roll_back(session: Session, model: Row[Any], target: str, *, reason: str, ac
             break
     (row,) = [each for each in history if each.id == chosen.id]
     newest = history[0]
+    stopped = rollouts.interrupt(session, model.id, target, f"{target} was rolled back: {reason}", actor)
     _end(session, deployments.c.id == newest.id, "rolled_back", reason, actor)
     note = f"rolled back from {newest.version}: {reason}"
     made = _begin(
@@ -138,21 +152,27 @@ def roll_back(session: Session, model: Row[Any], target: str, *, reason: str, ac
         config=row.config,
         note=note,
         evidence=[facts(outcome) for outcome in verdicts[row.version_id].outcomes],
-        actor=actor,
+        by=actor.id,
         after=newest.id,
     )
     told = {"model": str(model.id), "from": newest.version, "to": row.version, "target": target, "reason": reason}
     audit.append(session, actor, "deployment.rolled_back", str(made.id), told)
+    rollouts.tell_ended(session, stopped, actor)
     return find(session, model.id, made.id)
 
 
 def end(session: Session, model: Row[Any], deployment_id: UUID, *, reason: str, actor: Actor) -> Row[Any]:
     """Take a live deployment down. Raises `Missing`, `Conflict("not_live")`."""
     row = find(session, model.id, deployment_id)
+    stopped = []
+    if row.status == LIVE:
+        why = f"{row.version} was taken down: {reason}"
+        stopped = rollouts.interrupt(session, model.id, row.target, why, actor)
     if not _end(session, deployments.c.id == row.id, "ended", reason, actor):
         raise _not_live(find(session, model.id, deployment_id))
     told = {"model": str(model.id), "version": row.version, "target": row.target, "reason": reason}
     audit.append(session, actor, "deployment.ended", str(row.id), told)
+    rollouts.tell_ended(session, stopped, actor)
     return find(session, model.id, row.id)
 
 
@@ -164,17 +184,25 @@ def require_live(session: Session, model_id: UUID, deployment_id: UUID) -> Row[A
     return row
 
 
-def end_condemned(session: Session, version_ids: Collection[UUID], verdict: str, actor: Actor) -> list[Row[Any]]:
-    """Take down whatever is live of versions that are not clean any more, before anything else is told of it.
+class Ended(NamedTuple):
+    """What a version took with it when it lost its verdict."""
+
+    deployments: list[Row[Any]]
+    rollouts: list[Row[Any]]
+
+
+def end_condemned(session: Session, version_ids: Collection[UUID], verdict: str, actor: Actor) -> Ended:
+    """Take down whatever is live or rolled out of versions that are not clean any more, before anything else is told of it.
 
     What ended. The caller writes it into the audit trail with `tell_ended`, once it holds all its locks.
     """
     reason = f"The verdict of the version became {verdict}."
-    return _end(session, deployments.c.version_id.in_(version_ids), "ended", reason, actor)
+    stopped = rollouts.interrupt_versions(session, version_ids, reason, actor)
+    return Ended(_end(session, deployments.c.version_id.in_(version_ids), "ended", reason, actor), stopped)
 
 
-def tell_ended(session: Session, ended: Sequence[Row[Any]], actor: Actor) -> None:
-    for row in ended:
+def tell_ended(session: Session, ended: Ended, actor: Actor) -> None:
+    for row in ended.deployments:
         told = {
             "model": str(row.model_id),
             "version_id": str(row.version_id),
@@ -182,6 +210,7 @@ def tell_ended(session: Session, ended: Sequence[Row[Any]], actor: Actor) -> Non
             "reason": row.reason,
         }
         audit.append(session, actor, "deployment.ended", str(row.id), told)
+    rollouts.tell_ended(session, ended.rollouts, actor)
 
 
 def _begin(
@@ -193,7 +222,7 @@ def _begin(
     config: Mapping[str, Any],
     note: str,
     evidence: Sequence[Mapping[str, Any]],
-    actor: Actor,
+    by: UUID | None,
     after: UUID | None,
 ) -> Row[Any]:
     return session.execute(
@@ -205,7 +234,7 @@ def _begin(
             config=dict(config),
             evidence=[dict(each) for each in evidence],
             note=note,
-            deployed_by=actor.id,
+            deployed_by=by,
             deployed_at=_NOW,
             previous_id=after,
         )

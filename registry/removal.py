@@ -1,6 +1,6 @@
 """Models and versions that were deleted: gone for everybody, restorable for a while, then purged.
 
-What is live somewhere, and a version that an alias points at, is not deleted: somebody relies on it. Purging takes the
+What is live or rolled out somewhere, and a version that an alias points at, is not deleted: somebody relies on it. Purging takes the
 rows; the bytes go when nothing refers to them any more.
 """
 
@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from registry import rollouts
 from registry.errors import Conflict, Missing
 from registry.store import Viewer, named, visible_models
 from registry.tables import aliases, deployments, models, versions
@@ -53,8 +54,12 @@ def purge_model(session: Session, row: Row[Any]) -> int:
 
 
 def delete_version(session: Session, row: Row[Any], by: UUID) -> datetime:
-    """Delete a version of a model whose row is locked; when it was. Raises `Conflict` where it is live or has an alias."""
+    """Delete a version of a model whose row is locked; when it was. Raises `Conflict` where it is relied upon."""
     refuse_where_relied_upon(session, row)
+    targets = rollouts.of_version(session, row.id)
+    if targets:
+        detail = f"{row.version} is being rolled out on {', '.join(targets)}; stop that first."
+        raise Conflict("version_in_rollout", detail, targets)
     when: datetime = session.execute(
         update(versions)
         .where(versions.c.id == row.id)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Date, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Date, Uuid, cast, column, func, literal, select, values
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -53,6 +53,19 @@ def count(session: Session, version_id: UUID, kind: Kind, count: int = 1, *, byt
                 "bytes": usage.c.bytes + statement.excluded.bytes,
                 "last_at": func.now(),
             },
+        )
+    )
+
+
+def count_many(session: Session, counts: Mapping[UUID, int], kind: Kind) -> None:
+    """Add to what was counted of several versions today; those that are gone meanwhile are left out."""
+    rows = values(column("id", Uuid), column("count", BigInteger), name="counted").data(sorted(counts.items()))
+    counted = select(rows.c.id, _TODAY, literal(kind), rows.c.count).join(versions, versions.c.id == rows.c.id)
+    statement = upsert(usage).from_select(["version_id", "day", "kind", "count"], counted)
+    session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["version_id", "day", "kind"],
+            set_={"count": usage.c.count + statement.excluded.count, "last_at": func.now()},
         )
     )
 

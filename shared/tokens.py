@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import hmac
+import os
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
+from uuid import UUID
 
 ALGORITHM = "HS256"
 ISSUER = AUDIENCE = "slipway"
@@ -95,6 +99,106 @@ class Tokens:
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
             raise TokenRefused(str(error)) from error
         return Claims(subject=str(claims["sub"]), id=str(claims["jti"]), issued_at=issued_at, expires_at=expires_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """What a prediction's receipt says: the version that answered, and, in a rollout, which one and on which side.
+
+    `id` is the prediction's own, `label` a keyed digest of what was answered, None where there was no single label.
+    """
+
+    id: str
+    version_id: UUID
+    rollout_id: UUID | None
+    arm: Literal["control", "candidate"] | None
+    label: bytes | None
+
+
+class Receipts:
+    """Gives out and reads receipts of predictions: short, signed, and good for ever; only feedback is worth one.
+
+    Bytes: flags (1: rollout, 2: candidate, 4: label), version (16), rollout (16, if any), label (8, if any), nonce (12),
+    keyed BLAKE2b of all that (16; RFC 7693: every prediction pays for it, and HMAC-SHA256 takes several times as long); base64url
+    without padding. The key is derived from the secret that signs tokens; receipts under `previous` ones are read as well.
+    """
+
+    def __init__(self, secret: str, *, previous: Sequence[str] = ()) -> None:
+        self._keys = [
+            hmac.digest(each.encode(), b"slipway prediction receipt", "sha256") for each in (secret, *previous)
+        ]
+
+    def issue(
+        self,
+        version_id: UUID,
+        *,
+        rollout_id: UUID | None = None,
+        arm: Literal["control", "candidate"] | None = None,
+        label: str | None = None,
+    ) -> str:
+        """A receipt of one prediction. `label` is what was answered, where that is one thing that feedback can name."""
+        key, nonce = self._keys[0], os.urandom(_NONCE)
+        flags, body = 0, version_id.bytes
+        if rollout_id is not None:
+            flags |= _CANDIDATE | _ROLLOUT if arm == "candidate" else _ROLLOUT
+            body += rollout_id.bytes
+        if label is not None:
+            flags |= _LABEL
+            body += _label(key, nonce, label)
+        signed = bytes((flags,)) + body + nonce
+        return base64.urlsafe_b64encode(signed + _mac(key, signed, _SEAL)).rstrip(b"=").decode()
+
+    def read(self, text: str) -> Receipt:
+        """What a receipt of ours says. Raises `TokenRefused`."""
+        signed, _ = self._opened(text)
+        flags, rest = signed[0], signed[1:]
+        parts = {"version": 16, "rollout": 16 * bool(flags & _ROLLOUT), "label": _DIGEST * bool(flags & _LABEL)}
+        found = {}
+        for name, length in parts.items():
+            found[name], rest = rest[:length], rest[length:]
+        arm: Literal["control", "candidate"] = "candidate" if flags & _CANDIDATE else "control"
+        return Receipt(
+            id=rest.hex(),
+            version_id=UUID(bytes=found["version"]),
+            rollout_id=UUID(bytes=found["rollout"]) if found["rollout"] else None,
+            arm=arm if found["rollout"] else None,
+            label=found["label"] or None,
+        )
+
+    def agrees(self, text: str, label: str) -> bool | None:
+        """Whether the label is the one that was answered; None where the receipt has none. Raises `TokenRefused`."""
+        receipt = self.read(text)
+        _, key = self._opened(text)
+        if receipt.label is None:
+            return None
+        return hmac.compare_digest(receipt.label, _label(key, bytes.fromhex(receipt.id), label))
+
+    def _opened(self, text: str) -> tuple[bytes, bytes]:
+        """The signed bytes, and the key that signed them."""
+        if len(text) > LONGEST:
+            raise TokenRefused("The receipt is longer than any of ours.")
+        try:
+            whole = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise TokenRefused("The receipt is not base64url.") from error
+        signed, seal = whole[:-_SEAL], whole[-_SEAL:]
+        for key in self._keys:
+            if hmac.compare_digest(_mac(key, signed, _SEAL), seal):
+                return signed, key
+        raise TokenRefused("None of our keys made this receipt.")
+
+
+_ROLLOUT, _CANDIDATE, _LABEL = 1, 2, 4
+_NONCE, _DIGEST, _SEAL = 12, 8, 16
+
+
+def _label(key: bytes, nonce: bytes, label: str) -> bytes:
+    """A digest that says nothing of the label to those without the key, and differs for every prediction."""
+    return _mac(key, nonce + label.encode(), _DIGEST)
+
+
+def _mac(key: bytes, content: bytes, size: int) -> bytes:
+    return hashlib.blake2b(content, key=key, digest_size=size).digest()
 
 
 class Passwords:

@@ -1,7 +1,7 @@
 """Carries the outbox to the queues, and brings back what dead processes left. `python -m workers.relay`
 
-Three loops that share nothing: the drain answers doorbells at once, the sweep comes round every few seconds, and housekeeping
-moves bytes for as long as that takes. Any number of relays may run; rows are locked with SKIP LOCKED, and what is rung twice
+Four loops that share nothing: the drain answers doorbells at once, the sweep comes round every few seconds, housekeeping
+moves bytes for as long as that takes, and rollouts are decided as soon as their figures allow it. Any number of relays may run; rows are locked with SKIP LOCKED, and what is rung twice
 is claimed once.
 """
 
@@ -23,6 +23,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import engine, garbage, online, store
+from pipeline.promotability import Trust
 from pipeline.stage import discover
 from pipeline.staging import sweep_staging, sweep_transfers
 from registry import audit, people
@@ -37,6 +38,7 @@ from shared.storage import Bucket, Storage
 from workers.app import create, task_name
 from workers.cleanup import retire
 from workers.rescan import current_rules, queue
+from workers.rollouts import settle
 
 log = structlog.get_logger()
 
@@ -118,14 +120,15 @@ def _next_cleanup(begin: Begin) -> store.Message | None:
 
 
 class Relay:
-    """All three loops, until told to stop."""
+    """All four loops, until told to stop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = connect(settings.sqlalchemy_url, pool_size=4)
+        self._database = connect(settings.sqlalchemy_url, pool_size=5)
         self._begin = transactions(self._database)
         self._redis = redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5)
         self._signer = Signer(settings.signing_key.get_secret_value())
+        trusted = (self._signer.public_key, *settings.trusted_keys)
         self._stages = discover(settings.stage_packages)
         self._app = create(settings.redis_url.get_secret_value(), self._stages)
         storage = Storage(
@@ -140,6 +143,7 @@ class Relay:
         self._quarantine = storage.bucket(settings.bucket("quarantine"))
         self._registry = storage.bucket(settings.bucket("registry"))
         self._exports = storage.bucket(settings.bucket("exports"))
+        self._trust = Trust(shelf=self._registry, keys=trusted)
         self._tidied = 0.0
         self._looked = -float("inf")
         self._collected = -float("inf")
@@ -148,7 +152,7 @@ class Relay:
     def run(self) -> None:
         others = [
             threading.Thread(target=self._loop, args=(turn,), name=turn.__name__.strip("_"), daemon=True)
-            for turn in (self._sweep, self._keep_house)
+            for turn in (self._sweep, self._keep_house, self._settle)
         ]
         for thread in others:
             thread.start()
@@ -211,6 +215,10 @@ class Relay:
         except redis.RedisError as error:
             log.warning("relay.dependency_away", loop="sweep", error=str(error))
             return False
+
+    def _settle(self) -> None:
+        settle(self._begin, self._trust)
+        self.stopping.wait(self._settings.rollout_interval)
 
     def _keep_house(self) -> None:
         """Whatever moves bytes or may take its time."""

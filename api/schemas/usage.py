@@ -24,6 +24,9 @@ class Day(Used):
 
 class OfVersion(Used):
     version: str
+    right: int = Field(description="predictions that feedback found right")
+    wrong: int
+    accuracy: float | None = Field(description="by feedback; null before there is any")
 
 
 class Usage(Used):
@@ -37,7 +40,7 @@ class Usage(Used):
         **_USED,
         days=30,
         by_day=[_USED | {"day": "2026-11-20"}],
-        by_version=[_USED | {"version": "1.0.0"}],
+        by_version=[_USED | {"version": "1.0.0", "right": 19, "wrong": 1, "accuracy": 0.95}],
     )
 
 

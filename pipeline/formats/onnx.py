@@ -82,21 +82,22 @@ def inspect(model: str, declared: Json) -> Json:
 def load(model: str, inputs: Json, declared: Json) -> Predictor:
     """Open the file in the runtime and with the settings that a variant carries, on threads that sleep when idle.
 
-    `declared["threads"]` says how many, one where it does not.
+    `declared["threads"]` says how many, one where it does not; `declared["device"]` where: `cpu` (the default), or a GPU, on
+    which ONNX Runtime then must really run.
     `declared["runtime"]` is `onnxruntime` or `openvino`, `declared["session"]` what is set there: `level` of graph
     optimisation (`basic`, `extended`, `all`; default `all`), or `precision` of products (`f32`, `bf16`; default: OpenVINO's).
     """
     session, threads = declared.get("session") or {}, declared.get("threads") or 1
     match declared.get("runtime") or "onnxruntime":
         case "onnxruntime":
-            return _in_onnxruntime(model, threads, **session)
+            return _in_onnxruntime(model, threads, declared.get("device") or "cpu", **session)
         case "openvino":
             return _in_openvino(model, threads, **session)
         case runtime:
             raise Rejected("unknown_runtime", f"ONNX files do not run in {runtime!r} here.")
 
 
-def _in_onnxruntime(model: str, threads: int, level: str = "all") -> Predictor:
+def _in_onnxruntime(model: str, threads: int, device: str, level: str = "all") -> Predictor:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -105,7 +106,10 @@ def _in_onnxruntime(model: str, threads: int, level: str = "all") -> Predictor:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
     with blame("not_loadable", "Opening the model in ONNX Runtime"):
-        session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        providers = ["CPUExecutionProvider"] if device == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(model, options, providers=providers)
+        if session.get_providers()[0] != providers[0]:
+            raise RuntimeError(f"it runs in {session.get_providers()[0]} and not on the GPU")
     names = [one.name for one in session.get_outputs() if one.type.startswith("tensor(")]
     wanted = {one.name for one in session.get_inputs()}  # exporters drop inputs that change nothing
 

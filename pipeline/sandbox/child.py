@@ -90,12 +90,38 @@ class SandboxChild:
                     self._kill(refusal)
                 raise
 
+    def hand_over(self, function: str, /, **arguments: Json) -> socket.socket:
+        """Have `function` speak over the channel in its own way for the rest of the child's life; our end of it.
+
+        It is called with the channel's descriptor first. What comes is not limited or judged here any more, and there are
+        no calls after. The socket stays the child's: `close` closes it. `cause` tells why it fell silent.
+        """
+        request = json.dumps({"function": function, "arguments": arguments, "handed_over": True}).encode()
+        with self._lock:
+            if self._over is not None:
+                raise self._over
+            self._channel.setblocking(True)
+            self._channel.sendall(LENGTH.pack(len(request)) + request)
+            self._channel.setblocking(False)
+            self._over = RuntimeError("the channel has been handed over")
+            return self._channel
+
+    def cause(self) -> Exception:
+        """Why a child that hung up after `hand_over` is dead: `Rejected`, or `Unavailable` where somebody else killed it."""
+        with self._lock:
+            self._over = None
+            return self._see_death()
+
     @property
     def output(self) -> str:
         """The last 64 KiB of what was written to stdout and stderr, without control characters."""
+        self.drain()
+        return answer.printable(self._tail.decode(errors="replace"), _OUTPUT_KEPT, keep="\n\t")
+
+    def drain(self) -> None:
+        """Take in what it has printed: nobody else does after `hand_over`, and a full pipe would stop it."""
         with self._lock:
             self._drain()
-        return answer.printable(self._tail.decode(errors="replace"), _OUTPUT_KEPT, keep="\n\t")
 
     @property
     def peak_memory(self) -> int:
@@ -104,6 +130,14 @@ class SandboxChild:
             with contextlib.suppress(OSError, ValueError, StopIteration):
                 self._peak = max(self._peak, _field(Path(f"/proc/{self._pid()}/status"), "VmHWM:") * 1024)
         return self._peak
+
+    @property
+    def memory(self) -> int:
+        """Resident bytes that are no file's, now; pages that it still shares with the zygote among them. 0 once it is gone."""
+        if self._fate >= 0:
+            with contextlib.suppress(OSError, ValueError, StopIteration):
+                return _field(Path(f"/proc/{self._pid()}/status"), "RssAnon:") * 1024
+        return 0
 
     def kill(self) -> None:
         """End the child now, from whatever thread; a call under way raises `Unavailable`. Harmless when it is gone."""

@@ -16,9 +16,10 @@ from sqlalchemy import insert
 
 from api.reference import METHODS
 from pipeline import store
-from registry import deployments, people, reviews
+from registry import deployments, people, reviews, rollouts
 from registry import store as registry
 from registry.audit import Actor
+from registry.rollouts import Rules
 from registry.store import Viewer
 from registry.tables import alias_moves, aliases
 from shared.db import Begin
@@ -47,6 +48,9 @@ BODIES = {
     "deployments": {"version": "1.0.0", "target": "staging"},
     "rollback": {"reason": "not theirs"},
     "end": {"reason": "not theirs"},
+    "rollouts": {"version": "1.0.0", "target": "staging"},
+    "stop": {"reason": "not theirs"},
+    "promote": {"reason": "not theirs"},
     "lineage": {"relation": "code", "reference": "https://git.example/code"},
     "rating": {"score": 5},
     "licence-check": {"licence": "MIT"},
@@ -70,6 +74,20 @@ def ids(submit: Callable[..., UUID], begin: Begin, owner: UUID, ada: httpx2.Clie
         version = registry.find_version(session, row.model_id, "1.0.0")
         by = Actor(id=owner, name="ada")
         deployed = deployments.deploy(session, model, version, "staging", config={}, note="", evidence=[], actor=by)
+        candidate = registry.find_version(session, row.model_id, "1.1.0")
+        rollout = rollouts.start(
+            session,
+            model,
+            "staging",
+            control=deployed,
+            candidate=candidate,
+            kind="canary",
+            weight=0.1,
+            sticky="none",
+            rules=Rules(),
+            note="",
+            actor=by,
+        )
     key = ada.post("/api/v1/keys", json={"name": "mine"}).json()["id"]
     assert ada.patch(f"/api/v1/models/{row.model_id}", json={"card": "# Mine"}).status_code == 200
     return {
@@ -83,6 +101,7 @@ def ids(submit: Callable[..., UUID], begin: Begin, owner: UUID, ada: httpx2.Clie
         "edge_id": "00000000-0000-4000-8000-000000000000",
         "version_id": str(row.version_id),
         "deployment_id": str(deployed.id),
+        "rollout_id": str(rollout.id),
         "target": "staging",
         "gate_id": "00000000-0000-4000-8000-000000000000",
         "approval_id": "00000000-0000-4000-8000-000000000000",

@@ -1,0 +1,139 @@
+"""Puts the inference edge together: `main` from the environment, for `uvicorn --factory serving.app:main` or `python -m serving`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import redis.asyncio
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from pipeline import device
+from pipeline.sandbox import Zygote, discard
+from registry.logs import keeper
+from serving.access import Gatekeeper
+from serving.catalog import Catalog
+from serving.counting import Counting
+from serving.endpoints import Endpoints
+from serving.fleet import Fleet, Outfit
+from serving.http import Edge
+from shared import observe
+from shared.allowance import Allowance
+from shared.db import connect, transactions
+from shared.errors import AdapterError
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tokens import Receipts, Tokens
+
+log = structlog.get_logger()
+
+PRELOAD = ("numpy", "orjson", "PIL.Image", "onnxruntime", "serving.executor", "pipeline.formats.onnx")
+"""What runtime children need; imported once, before they are forked."""
+_AWAY = (SQLAlchemyError, psycopg.Error, AdapterError, OSError)
+
+
+def main() -> Edge:
+    """The app as the environment describes it. Connects to nothing yet."""
+    settings = Settings()
+    kept = keeper(settings.sqlalchemy_url, "serving", settings.log_store_level)
+    observe.configure(fmt=settings.log_format, level=settings.log_level, keeper=kept)
+    return assemble(settings)
+
+
+def assemble(settings: Settings) -> Edge:
+    """The parts that the settings describe; made in the lifespan, because they belong to its event loop."""
+    secrets = [each.get_secret_value() for each in settings.jwt_previous_secrets]
+    signer = Tokens(settings.jwt_secret.get_secret_value(), lifetime=settings.jwt_lifetime, previous=secrets)
+    receipts = Receipts(settings.jwt_secret.get_secret_value(), previous=secrets)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(edge: Edge) -> Any:
+        database = connect(settings.sqlalchemy_url, pool_size=4)
+        begin = transactions(database)
+        client = redis.asyncio.Redis.from_url(
+            settings.redis_url.get_secret_value(), socket_timeout=1, socket_connect_timeout=1
+        )
+        folder = Path(tempfile.mkdtemp(prefix="slipway-serving-"))
+        folder.chmod(0o711)
+        storage = Storage(
+            endpoint_url=settings.s3_endpoint_url,
+            access_key=settings.s3_access_key.get_secret_value(),
+            secret_key=settings.s3_secret_key.get_secret_value(),
+            region=settings.s3_region,
+            encryption=settings.s3_encryption,
+            kms_key=settings.s3_kms_key,
+        )
+        bucket = storage.bucket(settings.bucket("registry"))
+        fleet = Fleet(
+            bucket=bucket,
+            zygote=Zygote(preload=PRELOAD, prefixes=("serving.",)),
+            folder=folder,
+            outfit=_outfit(settings),
+        )
+        catalog, counting = Catalog(begin, fleet), Counting(begin)
+        edge.endpoints = Endpoints(
+            gate=Gatekeeper(begin, signer, Allowance(client), settings.plans),
+            catalog=catalog,
+            fleet=fleet,
+            counting=counting,
+            receipts=receipts,
+            timeout=settings.serving_timeout,
+            load_wait=settings.serving_load_wait,
+        )
+        loops = [
+            asyncio.create_task(_every(settings.serving_refresh, turn), name=name)
+            for name, turn in (("refresh", _refresh(catalog, fleet)), ("counts", counting.write_down))
+        ]
+        try:
+            yield
+        finally:
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await fleet.close()
+            with contextlib.suppress(*_AWAY):
+                await counting.write_down()
+            await client.aclose()
+            database.dispose()
+            discard(folder)
+
+    return Edge(lifespan, largest=settings.serving_max_request)
+
+
+def _refresh(catalog: Catalog, fleet: Fleet) -> Callable[[], Awaitable[None]]:
+    async def turn() -> None:
+        await catalog.refresh()
+        fleet.look()
+
+    return turn
+
+
+async def _every(seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
+    """For ever; a dependency that is away costs a turn, and so does a bug of ours: never the loop."""
+    while True:
+        try:
+            await turn()
+        except _AWAY as error:
+            log.warning("serving.dependency_away", error=str(error))
+        except Exception:
+            log.exception("serving.crashed")
+        await asyncio.sleep(seconds)
+
+
+def _outfit(settings: Settings) -> Outfit:
+    return Outfit(
+        memory=settings.serving_memory,
+        child_memory=settings.serving_child_memory,
+        queue=settings.serving_queue,
+        threads=settings.serving_threads or device.cores(),
+        largest=settings.serving_max_request,
+        device=settings.serving_device,
+        gpu=os.environ.get("CUDA_VISIBLE_DEVICES", "0") if settings.serving_device != "cpu" else None,
+    )
