@@ -27,7 +27,7 @@ from api.schemas.versions import (
     Versions,
     VersionSummary,
 )
-from pipeline import comparing, evidence, selection
+from pipeline import comparing, evidence
 from pipeline import store as runs
 from registry import aliases, audit, contracts, metrics, pointers, removal, reviews, rollouts, statuses, store
 from registry.components import SOURCE

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, String, and_, cast, func, select
+from sqlalchemy import ColumnElement, Row, String, and_, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
@@ -70,7 +70,8 @@ def model(session: Session, model_id: UUID) -> Row[Any] | None:
         .outerjoin(endpoints, endpoints.c.model_id == models.c.id)
         .where(models.c.id == model_id, models.c.deleted_at.is_(None))
     )
-    return session.execute(query).one_or_none()
+    found: list[Row[Any]] = list(session.execute(query))
+    return found[0] if found else None
 
 
 def version(session: Session, version_id: UUID) -> Row[Any] | None:
@@ -137,8 +138,10 @@ def marks(session: Session, model_ids: Collection[UUID]) -> dict[UUID, str]:
     """For each of these models that is there a text that is another one once anything has changed that serving rests on."""
 
     def told(table: Any, *columns: Any, where: Any = None) -> Any:
-        line = func.concat_ws(" ", *(cast(one, String) for one in columns))
-        query = select(func.string_agg(line, aggregate_order_by(";", line))).where(table.c.model_id == models.c.id)
+        line: ColumnElement[str] = func.concat_ws(" ", *(cast(one, String) for one in columns))
+        query = select(func.string_agg(line, aggregate_order_by(literal(";"), line))).where(
+            table.c.model_id == models.c.id
+        )
         return (query if where is None else query.where(where)).scalar_subquery()
 
     variants = (

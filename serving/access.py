@@ -157,11 +157,12 @@ class Gatekeeper:
             if not viewer.admin and "models:predict" not in caller.permissions:
                 raise Refused(403, "forbidden", "This needs the right models:predict, which you do not have.")
             try:
-                return store.find_model(session, viewer, reference, permission="models:predict").id
+                found: UUID = store.find_model(session, viewer, reference, permission="models:predict").id
             except Missing as missing:
                 raise Refused(404, missing.code, missing.message) from missing
             except Denied as denied:
                 raise Refused(403, denied.code, denied.message) from denied
+            return found
 
 
 def _unknown(detail: str) -> Refused:

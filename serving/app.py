@@ -24,6 +24,7 @@ from serving.counting import Counting
 from serving.endpoints import Endpoints
 from serving.fleet import Fleet, Outfit
 from serving.http import Edge
+from serving.runtime import PASSABLE
 from shared import observe
 from shared.allowance import Allowance
 from shared.db import connect, transactions
@@ -60,8 +61,7 @@ def assemble(settings: Settings) -> Edge:
         client = redis.asyncio.Redis.from_url(
             settings.redis_url.get_secret_value(), socket_timeout=1, socket_connect_timeout=1
         )
-        folder = Path(tempfile.mkdtemp(prefix="slipway-serving-"))
-        folder.chmod(0o711)
+        folder = _folder()
         storage = Storage(
             endpoint_url=settings.s3_endpoint_url,
             access_key=settings.s3_access_key.get_secret_value(),
@@ -105,6 +105,13 @@ def assemble(settings: Settings) -> Edge:
             discard(folder)
 
     return Edge(lifespan, largest=settings.serving_max_request)
+
+
+def _folder() -> Path:
+    """This process's own; runtime children pass through it and see nothing."""
+    folder = Path(tempfile.mkdtemp(prefix="slipway-serving-"))
+    folder.chmod(PASSABLE)
+    return folder
 
 
 def _refresh(catalog: Catalog, fleet: Fleet) -> Callable[[], Awaitable[None]]:

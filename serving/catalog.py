@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from pipeline import evidence, selection
 from pipeline.examination import way_of
 from pipeline.stage import with_packed
-from registry import contracts, live, rollouts, store
+from registry import contracts, live, rollouts, store, verdicts
 from registry.errors import Missing, RegistryError
 from registry.store import Viewer
 from serving.fleet import Fleet, NotLoaded, Variant
@@ -129,14 +129,14 @@ class Catalog:
 
     async def refresh(self) -> None:
         """Look whose ground has moved, and follow. What is live on production is made ready before anybody asks."""
-        for key, entry in list(self._entries.items()):
-            if time.monotonic() - entry.used > _REMEMBERED:
+        for key, kept in list(self._entries.items()):
+            if time.monotonic() - kept.used > _REMEMBERED:
                 del self._entries[key]
         known = {model_id for model_id, _ in self._entries}
         live_now, marks = await self.ask(lambda session: _marks(session, known))
-        for key, entry in list(self._entries.items()):
-            if marks.get(key[0]) != entry.mark and key not in self._swaps:
-                await self._follow(key, entry)
+        for key, kept in list(self._entries.items()):
+            if marks.get(key[0]) != kept.mark and key not in self._swaps:
+                await self._follow(key, kept)
         for model_id in live_now:
             if (model_id, None) not in self._entries and (model_id, None) not in self._swaps:
                 try:
@@ -145,7 +145,6 @@ class Catalog:
                     log.info("catalog.not_served", model_id=str(model_id), code=refusal.code)
                     continue
                 self._fleet.warm(route.variant)
-        for model_id in live_now:
             if (entry := self._entries.get((model_id, None))) is not None:
                 entry.used = time.monotonic()
         self._fleet.keep({one.identity for entry in self._entries.values() for one in _variants_of(entry.route)})
@@ -169,7 +168,7 @@ class Catalog:
         if (
             not swaps
             or not self._fleet.ready(before.variant)
-            or not await self.ask(lambda session: _still_good(session, UUID(before.variant.version_id)))
+            or not await self.ask(lambda session: _still_good(session, before.variant.version_id))
         ):
             entry.route, entry.mark = route, mark
             self._end_unmeant(before)
@@ -185,7 +184,7 @@ class Catalog:
             await self._fleet.get(route.variant, wait=_SWAP_PATIENCE)
         except NotLoaded as refusal:
             # The old one goes on answering; the next look tries again, because the mark is still the old one's.
-            log.error(
+            log.warning(
                 "catalog.swap_failed", model=route.model.reference, version=route.variant.version, code=refusal.code
             )
             return
@@ -251,7 +250,7 @@ def _trial(session: Session, model: Model, version: Row[Any], target: str | None
         candidate = live.version(session, row.candidate_id)
         if candidate is None or candidate.verdict != "clean" or candidate.deleted_at is not None:
             return None
-        slow = rollouts.Rules.of(row.rules).latency_ms
+        slow = verdicts.Rules.of(row.rules).latency_ms
         return Trial(
             id=row.id,
             kind=row.kind,
@@ -277,7 +276,7 @@ def _variant(session: Session, model: Model, version: Row[Any], device: str) -> 
     config = declared.get("config") or {}
     signature = Signature.read(chosen.meta["inputs"], chosen.meta["outputs"], classes, config)
     return Variant(
-        version_id=str(version.id),
+        version_id=version.id,
         model=model.reference,
         version=version.version,
         name=name,

@@ -6,7 +6,6 @@ A process that is killed loses the last second's counts; no request waits for th
 from __future__ import annotations
 
 import asyncio
-import bisect
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from registry import rollouts, usage
+from registry import rollouts, usage, verdicts
 from serving.traffic import Arm
 from shared.db import Begin
 
@@ -72,18 +71,18 @@ class Counting:
 
     def __init__(self, begin: Begin) -> None:
         self._begin = begin
-        self._predictions: Counter[str] = Counter()
+        self._predictions: Counter[UUID] = Counter()
         self._tallies: dict[tuple[UUID, Arm], dict[str, Any]] = defaultdict(_empty)
         self.statistics: dict[tuple[UUID, str], Statistics] = defaultdict(Statistics)
         """By model and version."""
 
-    def answered(self, model: UUID, version_id: str, version: str, meta: Mapping[str, Any], seconds: float) -> None:
+    def answered(self, model: UUID, version_id: UUID, version: str, meta: Mapping[str, Any], seconds: float) -> None:
         """A prediction was made. `meta` is the child's account of it, `seconds` all that it took here."""
         self._predictions[version_id] += 1
         one = self.statistics[model, version]
         ns = int(1e9 * seconds)
         parts = meta.get("ns")
-        decoding, computing, encoding = parts if _are_numbers(parts, 3) else (0, ns, 0)
+        decoding, computing, encoding = _numbers(parts, 3) or (0, ns, 0)
         rows, together = (meta.get(key) if isinstance(meta.get(key), int) else 1 for key in ("rows", "batch"))
         one.rows += max(1, rows or 1)
         one.executions += 1 / max(1, together or 1)
@@ -104,8 +103,7 @@ class Counting:
         tally["errors"] += error
         tally["slow"] += slow
         tally["seconds"] += seconds
-        place = min(bisect.bisect_left(rollouts.LATENCY_BUCKETS, seconds), len(rollouts.LATENCY_BUCKETS) - 1)
-        tally["latencies"][place] += 1
+        tally["latencies"][verdicts.bucket(seconds)] += 1
 
     def compared(self, rollout: UUID, *, agreed: bool) -> None:
         """A shadow copy and what was answered."""
@@ -133,19 +131,20 @@ class Counting:
                     )
             raise
 
-    def _write(self, predictions: Mapping[str, int], tallies: Mapping[tuple[UUID, Arm], dict[str, Any]]) -> None:
+    def _write(self, predictions: Mapping[UUID, int], tallies: Mapping[tuple[UUID, Arm], dict[str, Any]]) -> None:
         with self._begin() as session:
             if predictions:
-                counts = {UUID(version_id): count for version_id, count in predictions.items()}
-                usage.count_many(session, counts, "prediction")
+                usage.count_many(session, predictions, "prediction")
             for (rollout, arm), tally in sorted(tallies.items()):
-                rollouts.add(session, rollout, arm, rollouts.Tally(**tally))
+                rollouts.add(session, rollout, arm, verdicts.Tally(**tally))
 
 
 def _empty() -> dict[str, Any]:
     counts = dict.fromkeys(("requests", "errors", "slow", "compared", "disagreed"), 0)
-    return {**counts, "seconds": 0.0, "latencies": [0] * len(rollouts.LATENCY_BUCKETS)}
+    return {**counts, "seconds": 0.0, "latencies": [0] * len(verdicts.LATENCY_BUCKETS)}
 
 
-def _are_numbers(found: Any, count: int) -> bool:
-    return isinstance(found, list) and len(found) == count and all(isinstance(one, int) and one >= 0 for one in found)
+def _numbers(found: Any, count: int) -> list[int] | None:
+    """So many whole numbers, or None for anything else: the child is not believed."""
+    good = isinstance(found, list) and len(found) == count and all(isinstance(one, int) and one >= 0 for one in found)
+    return found if good else None

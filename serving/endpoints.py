@@ -12,17 +12,17 @@ import structlog
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from registry.errors import Conflict, Missing, RegistryError
+from registry.errors import Conflict, Missing
 from serving import describing
 from serving.access import Caller, Gatekeeper
 from serving.answers import Answer, Refused, told
 from serving.catalog import Catalog, Route, Trial
 from serving.counting import Counting, Statistics
 from serving.fleet import Fleet, NotLoaded, Variant
+from serving.protocol.refusals import Kind
 from serving.runtime import Died, Overloaded, TimedOut
 from serving.traffic import Arm, choose
 from serving.wire import Answer as Said
-from serving.protocol.refusals import Kind
 from shared.tokens import Receipts
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ class Endpoints:
             self._counting.answered(route.model.id, variant.version_id, variant.version, said.meta, outcome.seconds)
             label = said.meta.get("label")
             back[RECEIPT] = self._receipts.issue(
-                version_id=variant.version_id,
-                rollout_id=None if outcome.arm is None or route.trial is None else str(route.trial.id),
+                variant.version_id,
+                rollout_id=None if outcome.arm is None or route.trial is None else route.trial.id,
                 arm=outcome.arm,
                 label=label if isinstance(label, str) else None,
             )

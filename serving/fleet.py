@@ -47,7 +47,7 @@ class NotLoaded(Exception):
 class Variant:
     """One servable form of one version: where its bytes lie, what they must be, and how it is run."""
 
-    version_id: str
+    version_id: UUID
     model: str
     version: str
     name: str
@@ -59,7 +59,7 @@ class Variant:
     signature: Mapping[str, Any]
 
     @property
-    def identity(self) -> tuple[str, str, str]:
+    def identity(self) -> tuple[UUID, str, str]:
         return self.version_id, self.name, self.sha256
 
 
@@ -95,7 +95,7 @@ class Fleet:
 
     def __init__(self, *, bucket: Bucket, zygote: Zygote, folder: Path, outfit: Outfit) -> None:
         self._bucket, self._zygote, self._folder, self.outfit = bucket, zygote, folder, outfit
-        self._berths: dict[tuple[str, str, str], _Berth] = {}
+        self._berths: dict[tuple[UUID, str, str], _Berth] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._files = asyncio.Lock()
 
@@ -121,7 +121,7 @@ class Fleet:
 
     def loaded_version(self, version_id: UUID) -> bool:
         """Whether a version can answer at once."""
-        return any(variant.version_id == str(version_id) for variant, _, _ in self.loaded())
+        return any(variant.version_id == version_id for variant, _, _ in self.loaded())
 
     def warm(self, variant: Variant) -> None:
         """Begin to load it, where there is room without ending another."""
@@ -129,7 +129,7 @@ class Fleet:
         if self._room() >= _needed(variant) or berth.runtime is not None:
             self._begin(berth)
 
-    def keep(self, identities: Collection[tuple[str, str, str]]) -> None:
+    def keep(self, identities: Collection[tuple[UUID, str, str]]) -> None:
         """Which variants are meant by somebody now: the others make room first."""
         for identity, berth in self._berths.items():
             berth.wanted = identity in identities

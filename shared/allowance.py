@@ -79,7 +79,9 @@ class Allowance:
         wanted = max(1, limit // _BLOCKS)
         try:
             async with self._client.pipeline(transaction=True) as pipe:
-                taken, _ = await pipe.incrby(key, wanted).expire(key, 2 * MINUTE).execute()
+                pipe.incrby(key, wanted)
+                pipe.expire(key, 2 * MINUTE)
+                taken, _ = await pipe.execute()
         except redis.RedisError as error:
             log.warning("allowance.alone", error=str(error))
             return limit, True

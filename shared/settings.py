@@ -148,7 +148,9 @@ class Settings(DatabaseSettings):
         default=0, ge=0, description="requests that one loaded model works at side by side; 0: as the CPU quota allows"
     )
     serving_device: str = Field(
-        default="cpu", pattern=r"^(cpu|sm[0-9]{2,3})$", description="where models run: `cpu`, or a GPU by its kind, as `sm90`"
+        default="cpu",
+        pattern=r"^(cpu|sm[0-9]{2,3})$",
+        description="where models run: `cpu`, or a GPU by its kind, as `sm90`",
     )
     serving_refresh: float = Field(
         default=1.0, gt=0, description="pause between looks at what is live, and between notes of what was counted"
