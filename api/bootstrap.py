@@ -35,7 +35,7 @@ def main() -> None:
         encryption=settings.s3_encryption,
         kms_key=settings.s3_kms_key,
     )
-    for room in ("staging", "registry", "quarantine"):
+    for room in ("staging", "registry", "quarantine", "exports"):
         bucket = storage.bucket(settings.bucket(room))
         bucket.ensure()
         bucket.prove_encryption()

@@ -46,6 +46,7 @@ class Services:
     staging: Bucket
     registry: Bucket
     quarantine: Bucket
+    exports: Bucket
     redis: redis.Redis
     limiter: RateLimiter
     tokens: Tokens

@@ -123,6 +123,11 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "no_such_file": (HTTPStatus.CONFLICT, "This version has no file with that SHA-256."),
     "bytes_missing": (HTTPStatus.CONFLICT, "model/digits.pt is not in storage; it may be on its way there."),
     "not_published": (HTTPStatus.CONFLICT, "1.0.0 is not published (yet)."),
+    "not_exportable": (
+        HTTPStatus.CONFLICT,
+        "Triton has no settings for this variant: ids is of type complex64. Serve it here.",
+    ),
+    "encrypted_here": (HTTPStatus.CONFLICT, "Here only Slipway can read what is stored; another server could not."),
     "not_servable": (HTTPStatus.CONFLICT, "1.0.0 cannot be served, so nothing is made of it."),
     "variant_exists": (HTTPStatus.CONFLICT, "1.0.0 has onnx-int8-dynamic already; artifacts never change."),
     "run_under_way": (
@@ -141,6 +146,10 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
         "Somebody was first: production points at 1.1.0 since 2026-11-20T12:00:00+00:00.",
     ),
     "precondition_failed": (HTTPStatus.PRECONDITION_FAILED, "If-Match holds no ETag that this server gave out."),
+    "endpoint_changed": (
+        HTTPStatus.PRECONDITION_FAILED,
+        "The endpoint has changed since you read it; read it again.",
+    ),
     "version_changed": (
         HTTPStatus.PRECONDITION_FAILED,
         "The version has changed since you read it; read it again.",
@@ -257,6 +266,7 @@ HINTS: Mapping[str, str] = {
     "forbidden": "Ask an admin for the right, or use a key whose scopes include it.",
     "not_yet_scanned": "Follow the version's run; the download opens when its scan step has passed.",
     "quarantined": "Read the findings in the scan step's report of the version's run.",
+    "encrypted_here": "Fetch the repository instead (GET …/exports/triton) and put it where your server reads.",
     "not_granted": "Ask the owner for a grant, or an admin.",
     "own_upload": "Ask another reviewer; admins too are refused here.",
     "gate_failed": "GET …/versions/{version}/promotability?target=… says what each gate found and what would do.",

@@ -76,7 +76,7 @@ def checks(parts: Services) -> dict[str, Check]:
         "database": partial(_database, parts.begin),
         "migrations": partial(_migrations, parts.begin, _head()),
         "redis": partial(_redis, parts.redis),
-        "storage": partial(_storage, (parts.staging, parts.registry, parts.quarantine)),
+        "storage": partial(_storage, (parts.staging, parts.registry, parts.quarantine, parts.exports)),
         "antivirus": partial(_antivirus, parts.settings),
         "sandbox": _sandbox,
     }

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from sqlalchemy import Row
 
-from api import etags
+from api import endpoints, etags
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented, invalid
 from api.etags import IfMatch, IfNoneMatch
@@ -31,6 +31,7 @@ from api.schemas.models import (
     VersionQuery,
 )
 from registry import audit, models, naming, quotas, store
+from shared.settings import Settings
 
 router = APIRouter(prefix="/models", tags=["models"])
 
@@ -45,6 +46,8 @@ _PLACES = {"downloads": int, "rating": Decimal, "name": str}
 """How a cursor's place is read, where it is no time."""
 _OWNERS_BUSINESS = frozenset({"visibility", "protected_aliases"})
 """What nobody changes who was only given a grant."""
+_MADE = frozenset({"latest", "links", "stages", "endpoint_url"})
+"""What of a model is in no column."""
 _CARD_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox"
 
 
@@ -74,7 +77,7 @@ def create_model(wish: NewModel, response: Response, asking: Uploader, parts: Pa
         row = models.read(session, asking.viewer, str(made.id))
         audit.append(session, asking.actor, "model.created", str(row.id), {"name": row.name})
     response.headers["Location"] = f"/api/v1/models/{row.id}"
-    return tagged(response, row)
+    return tagged(response, row, parts.settings)
 
 
 @router.get(
@@ -85,6 +88,7 @@ def list_models(
     response: Response,
     asking: Reader,
     session: Transaction,
+    parts: Parts,
     *,
     search: Annotated[
         str | None,
@@ -137,7 +141,7 @@ def list_models(
     following = next_page(request, response, rows, limit, sorted_by="position")
     counted = ways in (["page"], ["skip"])
     return Models(
-        items=[described(row) for row in rows],
+        items=[described(row, parts.settings) for row in rows],
         next=following,
         total=models.count(session, asking.viewer, wanted) if counted else None,
     )
@@ -169,10 +173,16 @@ def query_versions(
     responses=documented("unauthenticated", "forbidden", "model_not_found") | {304: {"description": "As you have it."}},
 )
 def read_model(
-    model: str, response: Response, asking: Reader, session: Transaction, *, if_none_match: IfNoneMatch = None
+    model: str,
+    response: Response,
+    asking: Reader,
+    session: Transaction,
+    parts: Parts,
+    *,
+    if_none_match: IfNoneMatch = None,
 ) -> Model | Response:
     """By id, by the name of one of yours, or by `owner~name`. With `If-None-Match` 304 while nothing has changed."""
-    found = tagged(response, models.read(session, asking.viewer, model))
+    found = tagged(response, models.read(session, asking.viewer, model), parts.settings)
     if etags.matches(if_none_match, response.headers["ETag"]):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": response.headers["ETag"]})
     return found
@@ -211,7 +221,7 @@ def change_model(
         models.change(session, row, changes, expected=etags.revision_in(if_match))
         if changes.get("visibility") == "public" and row.visibility == "private":
             naming.refuse_look_alike(session, row)
-        found = tagged(response, models.read(session, asking.viewer, str(row.id)))
+        found = tagged(response, models.read(session, asking.viewer, str(row.id)), parts.settings)
         if changes:
             told = {name: value for name, value in changes.items() if name != "card"}
             details = {"name": row.name, "changed": sorted(changes), **told}
@@ -261,28 +271,30 @@ def read_card(
     return HTMLResponse(_page(row.name, text), headers={"Content-Security-Policy": _CARD_POLICY, "Vary": "Accept"})
 
 
-def described(row: Row[Any]) -> Model:
-    """A model as `registry.models` shows it."""
+def described(row: Row[Any], settings: Settings) -> Model:
+    """A model as `registry.models` shows it, and where it answers."""
     itself = f"/api/v1/models/{row.id}"
-    fields = {name: getattr(row, name) for name in Model.model_fields if name not in {"latest", "links", "stages"}}
+    fields = {name: getattr(row, name) for name in Model.model_fields if name not in _MADE}
     latest = {name: getattr(row, f"latest_{name}") for name in models.LATEST}
     return Model(
         **fields,
         latest=Latest(**latest) if row.latest_version is not None else None,
         stages=sorted(row.stages or ()),
+        endpoint_url=endpoints.url(settings, row),
         links={
             "self": itself,
             "versions": f"{itself}/versions",
             "card": f"{itself}/card",
             "ratings": f"{itself}/ratings",
             "usage": f"{itself}/usage",
+            "endpoint": f"{itself}/endpoint",
         },
     )
 
 
-def tagged(response: Response, row: Row[Any]) -> Model:
+def tagged(response: Response, row: Row[Any], settings: Settings) -> Model:
     """The model, with an ETag that begins with its revision and changes with everything that is shown of it."""
-    model = described(row)
+    model = described(row, settings)
     digest = hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:16]
     response.headers["ETag"] = f'"{row.revision}-{digest}"'
     return model

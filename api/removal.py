@@ -58,7 +58,7 @@ def restore_model(model: str, response: Response, asking: Deleter, session: Tran
     quotas.admit_model(session, row.owner_id, parts.settings.plans)
     removal.restore_model(session, row, _retention(parts))
     audit.append(session, asking.actor, "model.restored", str(row.id), {"name": row.name, "owner": row.owner})
-    return tagged(response, models.read(session, asking.viewer, str(row.id)))
+    return tagged(response, models.read(session, asking.viewer, str(row.id)), parts.settings)
 
 
 @router.delete(

@@ -36,10 +36,14 @@ Models = Annotated[
 
 
 @router.get("/me", summary="Who am I", responses=documented("unauthenticated"))
-def me(asking: Asking, session: Transaction) -> Me:
-    """Who the server takes you for, and what this credential may."""
+def me(asking: Asking, session: Transaction, parts: Parts) -> Me:
+    """Who the server takes you for, what this credential may, and where predictions are asked for."""
     user = people.find(session, str(asking.user_id))
-    return Me(**(_fields(user) | {"permissions": sorted(asking.permissions)}), via=asking.via)
+    return Me(
+        **(_fields(user) | {"permissions": sorted(asking.permissions)}),
+        via=asking.via,
+        serving_url=parts.settings.serving_address,
+    )
 
 
 @router.get(

@@ -267,6 +267,7 @@ def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None, named: list[st
         "variants": f"{itself}/variants",
         "rebuild": f"{itself}/rebuild",
         "metrics": f"{itself}/metrics",
+        "exports": f"{itself}/exports",
     }
     return {
         "id": row.id,

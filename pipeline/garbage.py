@@ -108,6 +108,23 @@ def collect(
     return swept
 
 
+def expire(begin: Begin, exports: Bucket, retention: timedelta) -> int:
+    """Remove exports that are too old, and those of versions that are gone or not clean any longer. How many objects."""
+    old = datetime.now(UTC) - retention
+    removed = 0
+    for batch in _batches(exports.list()):
+        ours = {stored.key: version for stored in batch if (version := _id_in(stored.key))}
+        fit = (versions.c.id.in_(set(ours.values())), versions.c.verdict == "clean", versions.c.deleted_at.is_(None))
+        with begin() as session:
+            clean = set(session.execute(select(versions.c.id).where(*fit)).scalars())
+        gone = [each for each in batch if each.key in ours and (each.modified < old or ours[each.key] not in clean)]
+        exports.delete([stored.key for stored in gone])
+        removed += len(gone)
+    if removed:
+        log.info("exports.expired", objects=removed)
+    return removed
+
+
 def _unpublished(session: Session, batch: Sequence[Stored]) -> list[Stored]:
     """In the registry: no artifact, and no live run that has made bytes of this digest."""
     ours = [stored for stored in batch if stored.key.startswith(BLOBS) and stored.key.count("/") == 3]

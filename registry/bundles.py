@@ -29,7 +29,7 @@ from registry.tables import (
 IMPORTED = "imported-bundle.json"
 """The artifact that holds what another instance told, as it came."""
 COMPARED = ("canonical", "variant")
-READS = ("artifact.downloaded", "bundle.exported")
+READS = ("artifact.downloaded", "bundle.exported", "version.exported")
 """Audit entries that are about readers and not about the version: they stay here."""
 
 Outcome = Literal["same", "different", "absent"]

@@ -79,6 +79,9 @@ class Settings(DatabaseSettings):
     )
     log_retention: int = Field(default=14 * 86400, gt=0, description="how long they are kept there")
     download_lifetime: int = 300
+    export_retention: int = Field(
+        default=7 * 86400, gt=0, description="how long an exported model repository stays in storage"
+    )
 
     max_upload_size: int = 500 * 1024 * 1024
     max_side_file_size: int = 16 * 1024 * 1024
@@ -122,6 +125,9 @@ class Settings(DatabaseSettings):
     )
 
     serving_port: int = 8100
+    serving_url: str | None = Field(
+        default=None, description="where clients reach serving; default: SERVING_PORT of this machine"
+    )
     serving_memory: int = Field(
         default=2 * 1024**3,
         gt=0,
@@ -177,5 +183,10 @@ class Settings(DatabaseSettings):
             )
         return self
 
-    def bucket(self, room: Literal["staging", "registry", "quarantine"]) -> str:
+    def bucket(self, room: Literal["staging", "registry", "quarantine", "exports"]) -> str:
         return f"{self.s3_bucket_prefix}-{room}"
+
+    @property
+    def serving_address(self) -> str:
+        """Where predictions are asked for, without a slash at its end."""
+        return (self.serving_url or f"http://127.0.0.1:{self.serving_port}").rstrip("/")

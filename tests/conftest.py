@@ -114,7 +114,7 @@ def storage(settings: Settings) -> Storage:
         encryption=settings.s3_encryption,
         kms_key=settings.s3_kms_key,
     )
-    for room in ("staging", "registry", "quarantine"):
+    for room in ("staging", "registry", "quarantine", "exports"):
         made.bucket(settings.bucket(room)).ensure()
     return made
 

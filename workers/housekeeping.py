@@ -43,7 +43,7 @@ def run(wish: argparse.Namespace, begin: Begin, settings: Settings) -> int:
     if settings.s3_encryption == "none":
         sys.stderr.write("S3_ENCRYPTION is none: there is nothing that an object should be encrypted by.\n")
         return 2
-    return _check(wish, list(buckets.values()))
+    return _check(wish, [*buckets.values(), storage.bucket(settings.bucket("exports"))])
 
 
 def _collect(wish: argparse.Namespace, begin: Begin, settings: Settings, buckets: dict[Any, Bucket]) -> int:

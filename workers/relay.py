@@ -142,6 +142,7 @@ class Relay:
         self._staging = storage.bucket(settings.bucket("staging"))
         self._quarantine = storage.bucket(settings.bucket("quarantine"))
         self._registry = storage.bucket(settings.bucket("registry"))
+        self._exports = storage.bucket(settings.bucket("exports"))
         self._trust = Trust(shelf=self._registry, keys=trusted)
         self._tidied = 0.0
         self._looked = -float("inf")
@@ -226,8 +227,9 @@ class Relay:
             self._tidy_rows()
             expiry = timedelta(seconds=self._settings.upload_expiry)
             sweep_staging(self._staging, self._known, expiry)
-            for bucket in (self._quarantine, self._registry):
+            for bucket in (self._quarantine, self._registry, self._exports):
                 sweep_transfers(bucket, expiry)
+            garbage.expire(self._begin, self._exports, timedelta(seconds=self._settings.export_retention))
             self._tidied = time.monotonic()
         if 0 < self._settings.rescan_interval < time.monotonic() - self._looked:
             queue(self._begin, self._stages, current_rules(self._settings.second_opinions))

@@ -90,12 +90,14 @@ _MODEL_BODY = {
     "rating": 4.5,
     "ratings": 2,
     "downloads": 17,
+    "endpoint_url": "https://serving.example.org/v2/models/ada/digits",
     "links": {
         "self": f"/api/v1/models/{MODEL}",
         "versions": f"/api/v1/models/{MODEL}/versions",
         "card": f"/api/v1/models/{MODEL}/card",
         "ratings": f"/api/v1/models/{MODEL}/ratings",
         "usage": f"/api/v1/models/{MODEL}/usage",
+        "endpoint": f"/api/v1/models/{MODEL}/endpoint",
     },
 }
 
@@ -124,6 +126,7 @@ class Model(BaseModel):
     downloads: int
     request_count: int = Field(description="downloads and predictions, ever")
     last_used: datetime | None
+    endpoint_url: str = Field(description="where it answers, by the Open Inference Protocol, once something is live")
     links: dict[str, str]
 
     model_config = example(**_MODEL_BODY)

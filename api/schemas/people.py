@@ -120,8 +120,9 @@ class Users(BaseModel):
 class Me(User):
     permissions: list[str] = Field(description="what this credential may")
     via: Literal["jwt", "key"]
+    serving_url: str = Field(description="where models answer: `/v2/models/{owner}/{name}` is below it")
 
-    model_config = example(**_USER, via="key")
+    model_config = example(**_USER, via="key", serving_url="https://serving.example.org")
 
 
 class ChangedUser(BaseModel):

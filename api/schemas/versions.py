@@ -42,6 +42,7 @@ _VERSION_BODY = {
         "variants": f"/api/v1/models/{MODEL}/versions/1.0.0/variants",
         "rebuild": f"/api/v1/models/{MODEL}/versions/1.0.0/rebuild",
         "metrics": f"/api/v1/models/{MODEL}/versions/1.0.0/metrics",
+        "exports": f"/api/v1/models/{MODEL}/versions/1.0.0/exports",
         "run": f"/api/v1/runs/{RUN}",
     },
 }

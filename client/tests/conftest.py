@@ -19,7 +19,7 @@ from slipway import Client
 @pytest.fixture(autouse=True)
 def bare_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep the developer's own configuration out, and the tests' out of it."""
-    for name in ("SLIPWAY_URL", "SLIPWAY_TOKEN", "FORCE_COLOR", "COLUMNS"):
+    for name in ("SLIPWAY_URL", "SLIPWAY_TOKEN", "SLIPWAY_SERVING_URL", "FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
     home = tmp_path / "home"
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home))

@@ -21,6 +21,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import served
 import story
 from conditions import RUN, TOKEN, Harbour
 
@@ -43,6 +44,10 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a PUT."""
         self._route("PUT")
 
+    def do_PATCH(self) -> None:
+        """Answer a PATCH."""
+        self._route("PATCH")
+
     def do_DELETE(self) -> None:
         """Answer a DELETE."""
         self._route("DELETE")
@@ -64,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
             if status == 0:
                 self._hang_up()
             else:
+                if path.startswith("/v2/"):
+                    self.rfile.read(int(self.headers.get("Content-Length") or 0))  # the connection goes on
                 self._problem(status, "planned", "A planned failure.", headers=headers)
             return
         if f"{method} {path}" in self.harbour.answers:
@@ -115,7 +122,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _me(self, _: dict[str, str]) -> None:
         via = "jwt" if self.headers["Authorization"] == "Bearer jwt" else "key"
-        self._json({"id": "u1", "username": "ada", "permissions": ["models:read"], "via": via, "new_field": 1})
+        self._json(
+            {
+                "id": "u1",
+                "username": "ada",
+                "permissions": ["models:read"],
+                "via": via,
+                "new_field": 1,
+                "serving_url": self.harbour.url,
+            }
+        )
 
     def _create_key(self, _: dict[str, str]) -> None:
         body = self._body()
@@ -386,6 +402,7 @@ ROUTES: list[tuple[str, str, Any, bool]] = [
     (f"{API}/models/{ONE}/versions/{ONE}/download", "GET", Handler._download, False),
     (f"{API}/models/{ONE}/versions/{ONE}/bundle", "GET", Handler._bundle, False),
     (f"{API}/models/{ONE}/versions/{ONE}/import", "GET", Handler._origin, False),
+    (f"{API}/models/{ONE}/versions/{ONE}/exports/triton", "GET", Handler._bundle, False),
     (f"{API}/bundles", "POST", Handler._import, False),
     (f"{API}/models/{ONE}/usage", "GET", Handler._usage, False),
     (f"{API}/me/usage", "GET", Handler._my_usage, False),
@@ -395,6 +412,7 @@ ROUTES: list[tuple[str, str, Any, bool]] = [
     (f"/bucket/{ONE}", "GET", Handler._bucket, True),
     ("/readyz", "GET", Handler._readyz, True),
     ("/version", "GET", Handler._server_version, True),
+    *served.ROUTES,
 ]
 
 

@@ -54,6 +54,7 @@ BODIES = {
     "lineage": {"relation": "code", "reference": "https://git.example/code"},
     "rating": {"score": 5},
     "licence-check": {"licence": "MIT"},
+    "exports": {"format": "triton"},
 }
 """What an address wants to be told before it looks whose it is, by its last part."""
 QUERIES = {"compare": "?versions=1.0.0&versions=1.1.0"}
@@ -151,7 +152,13 @@ def test_every_address_with_an_id_is_404_for_strangers_and_401_without_a_token(
         assert theirs.status_code == (403 if closed else 404), (method, path, theirs.text)
         assert theirs.headers["content-type"] == "application/problem+json"
         problem(call(anonymous, method, address), 401, "unauthenticated")
-    later = ("download", "events", "bundle", "import")  # what there is only of a version that has come further
+    later = (
+        "download",
+        "events",
+        "bundle",
+        "import",
+        "triton",
+    )  # what there is only of a version that has come further
     found = [path for method, path in walked if method == "get" and not path.endswith(later)]
     for path in found:
         if reviewers_only(path) or admins_only(path):

@@ -12,6 +12,7 @@ from slipway.aliases import Alias, Move
 from slipway.bundles import Bundle, Import
 from slipway.client import Client
 from slipway.components import Components
+from slipway.endpoints import Endpoint
 from slipway.errors import (
     BrokenBundle,
     Conflict,
@@ -29,9 +30,11 @@ from slipway.errors import (
     TimedOut,
     Unreachable,
 )
+from slipway.exports import Export
 from slipway.grants import Grant
 from slipway.metrics import Metric
 from slipway.models import Model, NameCheck, Rating
+from slipway.predictions import Prediction
 from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, Step
 from slipway.trails import Check, Entry, LogRecord
 from slipway.transport import Retry
@@ -54,8 +57,10 @@ __all__ = [
     "Conflict",
     "DigestMismatch",
     "Download",
+    "Endpoint",
     "Entry",
     "Event",
+    "Export",
     "Grant",
     "Health",
     "Import",
@@ -68,6 +73,7 @@ __all__ = [
     "NameCheck",
     "NotAllowed",
     "NotFound",
+    "Prediction",
     "Progress",
     "Quota",
     "RateLimited",

@@ -13,17 +13,14 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from slipway import refs, upload
 from slipway.errors import BrokenBundle
 from slipway.records import Run
-from slipway.transport import Wire, as_object, problem, unreachable
+from slipway.transport import Wire, as_object
 from slipway.upload import Listener, ignore
 
 DOCUMENT, SIGNATURE, FILES = "bundle.json", "bundle.sig", "files/"
@@ -97,7 +94,7 @@ class Bundles:
         path = refs.version_path(*refs.parse(ref)) + "/bundle"
         try:
             with part.open("wb") as file:
-                for chunk in self._stream(path):
+                for chunk in self._wire.stream(path):
                     file.write(chunk)
             checked = verify(part, keys)
             part.replace(target)
@@ -123,19 +120,6 @@ class Bundles:
     def origin(self, ref: str) -> Import:
         """Return where a version came from, and how its forms compare. Raises NotFound for one that was made here."""
         return Import.read(self._wire.json("GET", refs.version_path(*refs.parse(ref)) + "/import"))
-
-    def _stream(self, path: str) -> Iterator[bytes]:
-        try:
-            with (
-                self._wire.pool() as pool,
-                pool.stream("GET", self._wire.url + path, headers=self._wire.headers()) as answer,
-            ):
-                if answer.status_code != HTTPStatus.OK:
-                    answer.read()
-                    raise problem(answer)
-                yield from answer.iter_raw()
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise unreachable(self._wire.url, error) from error
 
 
 def verify(path: str | Path, keys: Sequence[str] = ()) -> Bundle:

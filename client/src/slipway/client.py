@@ -20,13 +20,16 @@ from slipway.approvals import Approvals
 from slipway.bundles import Bundles
 from slipway.components import Downloads
 from slipway.deployments import Deployments
+from slipway.endpoints import Endpoints
 from slipway.errors import DigestMismatch, InvalidRequest
+from slipway.exports import Exports
 from slipway.gates import Gates
 from slipway.grants import Grants
 from slipway.licences import Licences
 from slipway.lineage import Lineages
 from slipway.metrics import Metrics
 from slipway.models import Model, Models
+from slipway.predictions import Predictions
 from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, bare_digest
 from slipway.scores import Scores
 from slipway.signatures import Signatures
@@ -43,7 +46,7 @@ class Client:
 
     `url` and `token` default to `SLIPWAY_URL` and `SLIPWAY_TOKEN`, then to what `slipway login` saved; the saved
     token is used only for the server it was saved for. `models` is a resource of its own: `client.models()` lists,
-    `client.models.create(…)` makes one. `timeout` (seconds) bounds connecting and every silence of
+    `client.models.create(…)` makes one; `client.predict(NAME, inputs)` asks a served one. `timeout` (seconds) bounds connecting and every silence of
     the server, not a whole transfer. Use it as a context manager, or call `close`. Not for several threads at once.
     """
 
@@ -80,7 +83,9 @@ class Client:
         self.bundles = Bundles(self._wire)
         self.components = Downloads(self._wire)
         self.usage = Usages(self._wire)
-        self.models = Models(self._wire)
+        self.exports, self.endpoints = Exports(self._wire), Endpoints(self._wire)
+        self.predict = Predictions(self._wire, self.settings.serving)
+        self.models = Models(self._wire, self.predict)
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +95,7 @@ class Client:
 
     def close(self) -> None:
         """Close every connection."""
+        self.predict.close()
         self._wire.close()
 
     @property

@@ -18,12 +18,16 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The server's address and the credential for it, each with where it was found."""
+    """The server's address and the credential for it, each with where it was found.
+
+    `serving` is the address of the serving process where `SLIPWAY_SERVING_URL` names it; else the server tells it.
+    """
 
     url: str
     url_from: str
     token: str | None
     token_from: str | None
+    serving: str | None = None
 
 
 def config_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -70,7 +74,13 @@ def settings(url: str | None = None, token: str | None = None, *, environ: Mappi
     )
     if credential is None and file.get("token") and file.get("url", "").rstrip("/") == address:
         credential, credential_from = file["token"], str(path)
-    return Settings(url=address, url_from=address_from, token=credential, token_from=credential_from)
+    return Settings(
+        url=address,
+        url_from=address_from,
+        token=credential,
+        token_from=credential_from,
+        serving=environ.get("SLIPWAY_SERVING_URL") or None,
+    )
 
 
 def checked_url(url: str) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class SlipwayError(Exception):
-    """Something failed. `status` is the HTTP status where the server said so."""
+    """Something failed. `status` is the HTTP status where the server said so, `retry_after` the pause it asks for, seconds."""
 
     exit_code: ClassVar[int] = 1
     fault: ClassVar[str] = "Unclear: please report it."
@@ -43,6 +43,7 @@ class SlipwayError(Exception):
         status: int | None = None,
         details: Any = None,
         trace_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(detail)
         self.code = code
@@ -51,6 +52,7 @@ class SlipwayError(Exception):
         self.status = status
         self.details = details
         self.trace_id = trace_id
+        self.retry_after = retry_after
 
     def as_json(self) -> dict[str, Any]:
         """Return what `--json` prints for it."""
@@ -115,14 +117,10 @@ class Conflict(SlipwayError):
 
 
 class RateLimited(SlipwayError):
-    """Too often. `retry_after` is in seconds."""
+    """Too often."""
 
     exit_code = 7
     fault = "Nobody's: too much in too short a time."
-
-    def __init__(self, code: str, detail: str, *, retry_after: float | None = None, **rest: Any) -> None:
-        super().__init__(code, detail, **rest)
-        self.retry_after = retry_after
 
 
 class Unreachable(SlipwayError):

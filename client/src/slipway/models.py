@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from slipway import refs
+from slipway.errors import InvalidRequest
+from slipway.predictions import Prediction, Predictions
 from slipway.records import Json, moment, name_in
 from slipway.transport import Wire, given
 
@@ -39,6 +41,8 @@ class Model:
     updated_at: datetime | None = None
     deleted_at: datetime | None = None
     etag: str | None = None
+    endpoint_url: str | None = None
+    predictions: Predictions | None = field(default=None, repr=False, compare=False)
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -65,8 +69,18 @@ class Model:
             updated_at=moment(data.get("updated_at")),
             deleted_at=moment(data.get("deleted_at")),
             etag=f'"{revision}"' if revision is not None else None,
+            endpoint_url=data.get("endpoint_url"),
             raw=data,
         )
+
+    def predict(self, inputs: Any, ref: str | None = None) -> Prediction:
+        """Ask what is live of this model, or the version that `ref` means; `inputs` as `Client.predict` takes them."""
+        if self.predictions is None:
+            raise InvalidRequest(
+                "no_client", "This model does not come from a client.", hint="client.model(NAME).predict(…)"
+            )
+        name = f"{self.owner}/{self.name}"
+        return self.predictions(name if ref is None else f"{name}@{ref}", inputs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +127,9 @@ class NameCheck:
 class Models:
     """The models you may see. A `name` is one of yours, `owner/name` anybody's, or an id."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, predict: Predictions) -> None:
         self._wire = wire
+        self._predict = predict
 
     def __call__(
         self,
@@ -148,11 +163,11 @@ class Models:
             "sort": sort,
             "order": order,
         }
-        return [Model.read(item) for item in self._wire.pages("/api/v1/models", wanted, limit)]
+        return [self._read(item) for item in self._wire.pages("/api/v1/models", wanted, limit)]
 
     def get(self, name: str) -> Model:
         """Return one model."""
-        return Model.read(self._wire.json("GET", refs.model_path(name)))
+        return self._read(self._wire.json("GET", refs.model_path(name)))
 
     def create(self, name: str, *, confirm_name: bool = False, **fields: Any) -> Model:
         """Make a model without a version.
@@ -161,7 +176,7 @@ class Models:
         looks like another model's, or is near to one and was not confirmed.
         """
         body = {"name": name, "confirm_name": confirm_name, **given(fields)}
-        return Model.read(self._wire.json("POST", "/api/v1/models", json=body))
+        return self._read(self._wire.json("POST", "/api/v1/models", json=body))
 
     def change(self, name: str, *, expected: str | None = None, **fields: Any) -> Model:
         """Change what is given, None empties it: description, model_type, framework, licence, tags, visibility, is_active, card.
@@ -169,7 +184,7 @@ class Models:
         Also protected_aliases. With `expected`, a model's `etag`, raises Conflict where somebody else was first.
         """
         headers = {"If-Match": expected} if expected else {}
-        return Model.read(self._wire.json("PATCH", refs.model_path(name), json=fields, headers=headers))
+        return self._read(self._wire.json("PATCH", refs.model_path(name), json=fields, headers=headers))
 
     def card(self, name: str) -> str:
         """Return a model's card, Markdown."""
@@ -185,7 +200,7 @@ class Models:
 
     def restore(self, name: str) -> Model:
         """Bring a deleted model back."""
-        return Model.read(self._wire.json("POST", f"{refs.model_path(name)}:restore"))
+        return self._read(self._wire.json("POST", f"{refs.model_path(name)}:restore"))
 
     def delete_version(self, ref: str) -> Json:
         """Delete the version that `NAME@REF` means, restorable for a while."""
@@ -222,3 +237,6 @@ class Models:
     def ratings(self, name: str, *, limit: int | None = 100) -> list[Rating]:
         """Return what users think of a model, newest first."""
         return [Rating.read(item) for item in self._wire.pages(f"{refs.model_path(name)}/ratings", {}, limit)]
+
+    def _read(self, data: Json) -> Model:
+        return replace(Model.read(data), predictions=self._predict)

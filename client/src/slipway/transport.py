@@ -1,7 +1,7 @@
 """One HTTP exchange with the server, and the only place that tries one again. Knows problems, not runs or models.
 
 Tried again are requests that change nothing (GET, HEAD) or whose second time changes nothing (DELETE), when the
-connection broke, the server said 502, 503 or 504, or it said 429 and the pause it asks for is short.
+connection broke, the server said 502, 503 or 504, or it said 429; where it asks for a pause, if that is short.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ class Wire:
         timeout = httpx2.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout))
         return httpx2.Client(timeout=timeout, headers={"User-Agent": self._agent}, verify=self._trust)
 
+    def to(self, url: str) -> Wire:
+        """Return a connection to another server of the same installation, with the same credential and patience."""
+        return Wire(url, self.token, timeout=self.timeout, retry=self.retry, agent=self._agent)
+
     def headers(self) -> dict[str, str]:
         """Return what proves who is asking."""
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
@@ -110,6 +114,17 @@ class Wire:
                     raise
                 time.sleep(pause)
 
+    def stream(self, path: str, **parts: Any) -> Iterator[bytes]:
+        """Yield the bytes that a GET answers with, on a connection of their own."""
+        try:
+            with self.pool() as pool, pool.stream("GET", self.url + path, headers=self.headers(), **parts) as answer:
+                if answer.status_code != HTTPStatus.OK:
+                    answer.read()
+                    raise problem(answer)
+                yield from answer.iter_raw()
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise unreachable(self.url, error) from error
+
     def json(self, method: str, path: str, **parts: Any) -> dict[str, Any]:
         """Send one request and return the object it answers with."""
         return as_object(self.send(method, path, **parts))
@@ -150,11 +165,11 @@ def again_after(error: SlipwayError, tries: int, retry: Retry) -> float | None:
     """Return how long to wait before the same request may work, or None where it will not."""
     if error.code == "budget_exhausted":
         return None  # a key's calls do not grow again
-    if isinstance(error, RateLimited):
-        asked = error.retry_after if error.retry_after is not None else retry.pause(tries)
-        return asked if asked <= retry.longest_pause else None
     passing = isinstance(error, Unreachable) and (error.status is None or error.status in PASSING)
-    return retry.pause(tries) if passing and error.code not in {"not_slipway", "bad_url"} else None
+    if not isinstance(error, RateLimited) and (not passing or error.code in {"not_slipway", "bad_url"}):
+        return None
+    asked = error.retry_after if error.retry_after is not None else retry.pause(tries)
+    return asked if asked <= retry.longest_pause else None
 
 
 def checked(answer: httpx2.Response) -> httpx2.Response:
@@ -183,10 +198,10 @@ def problem(answer: httpx2.Response) -> SlipwayError:
         "trace_id": body.get("trace_id"),
     }
     code = str(body.get("code") or phrase.lower().replace(" ", "_").replace("-", "_"))
-    detail = str(body.get("detail") or body.get("title") or f"The server answered {status} {phrase}.")
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RateLimited(code, detail, retry_after=pause_asked(answer.headers.get("retry-after")), **known)
-    return kind_of(status, code)(code, detail, **known)
+    said = body.get("detail") or body.get("title") or body.get("error")  # the last is the Open Inference Protocol's
+    known["retry_after"] = pause_asked(answer.headers.get("retry-after"))
+    kind = RateLimited if status == HTTPStatus.TOO_MANY_REQUESTS else kind_of(status, code)
+    return kind(code, str(said or f"The server answered {status} {phrase}."), **known)
 
 
 def _hint(status: int) -> str | None:

@@ -23,6 +23,7 @@ from slipway.cli import (
     reading,
     running,
     scores,
+    serving,
     signatures,
     trails,
     varying,
@@ -53,7 +54,7 @@ app = typer.Typer(
                                  130  Ctrl-C: a run goes on
 
 [bold]Environment[/bold]
-SLIPWAY_URL, SLIPWAY_TOKEN, SLIPWAY_CONFIG (a file), NO_COLOR""",
+SLIPWAY_URL, SLIPWAY_TOKEN, SLIPWAY_SERVING_URL, SLIPWAY_CONFIG (a file), NO_COLOR""",
 )
 
 
@@ -223,6 +224,24 @@ app.command(
 )(deployments.rollback)
 app.command(
     rich_help_panel=_LIVE,
+    epilog=examples(
+        "slipway predict digits -i three.png",
+        "slipway predict digits@staging -i rows.npz -o answers.npz",
+        "echo '[[0, 1, 2, 3]]' | slipway predict ada/digits -i - --json",
+    ),
+)(serving.predict)
+app.command(
+    rich_help_panel=_LIVE,
+    epilog=examples("slipway snippet digits", "slipway snippet digits@1.1.0 --lang triton > ask.py"),
+)(serving.snippet)
+app.command(
+    rich_help_panel=_LIVE,
+    epilog=examples(
+        "slipway endpoint digits", "slipway endpoint digits --rpm 120 --timeout 2", "slipway endpoint digits --public"
+    ),
+)(serving.endpoint)
+app.command(
+    rich_help_panel=_LIVE,
     epilog=examples("slipway signatures digits@1.1.0", "slipway signatures digits@1.1.0 --json"),
 )(signatures.signatures)
 app.add_typer(
@@ -311,6 +330,19 @@ app.command(
     rich_help_panel=_REGISTRY,
     epilog=examples("slipway export digits@1.0.0", "slipway export digits@1.0.0 -o digits.slipway.zip"),
 )(carrying.export)
+app.command(
+    "export-triton",
+    rich_help_panel=_REGISTRY,
+    epilog=examples("slipway export-triton digits@1.0.0 -o model_repository", "slipway export-triton digits --s3"),
+)(carrying.export_triton)
+app.command(
+    "export-kserve",
+    rich_help_panel=_REGISTRY,
+    epilog=examples(
+        "slipway export-kserve digits@1.0.0 | kubectl apply -f -",
+        "slipway export-kserve digits --storage-uri s3://models/digits",
+    ),
+)(carrying.export_kserve)
 app.command(
     "import",
     rich_help_panel=_REGISTRY,

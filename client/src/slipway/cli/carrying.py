@@ -22,6 +22,8 @@ from slipway.errors import Conflict, NotFound
 BundleFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A bundle.", exists=True, dir_okay=False, readable=True)
 ]
+Variant = Annotated[str | None, typer.Option("--variant", help="Which one; default: the best on the device.")]
+Device = Annotated[str | None, typer.Option("--device", "-d", help="cpu, or a GPU's architecture, such as sm90.")]
 Keys = Annotated[
     list[str] | None,
     typer.Option("--key", help="A public key (base64) that you trust; may be repeated. Without it none is asked for."),
@@ -48,6 +50,51 @@ def export(
             raise Conflict("file_exists", f"{target} is there already.", hint="Replace it with --force.")
         screen.say(text(f"exporting {name}@{version}"))
         _shown(screen, client.bundles.export(f"{name}@{version}", target), target)
+
+
+def export_triton(  # noqa: PLR0917 - one parameter per option
+    ref: Ref,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="A folder: the model repository, for several models.", file_okay=False),
+    ] = Path("model_repository"),
+    stored: Annotated[bool, typer.Option("--s3", help="Instead: put it into the server's storage.")] = False,
+    variant: Variant = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a version as a model repository that Triton Inference Server serves."""
+    with session(as_json=as_json, quiet=quiet) as (client, screen):
+        if stored:
+            made = client.exports.triton(ref, variant=variant, device=device)
+            lines = [text(f"{made.address}  until it expires", "bold"), *(text(each, "cyan") for each in made.commands)]
+            screen.result(made.raw, Group(*lines), bare=made.address)
+            return
+        paths = client.exports.repository(ref, output, variant=variant, device=device)
+        command = f"tritonserver --model-repository={output.absolute()}"
+        human = Group(*(text(path) for path in paths), text(command, "cyan"))
+        document = {"files": [str(path) for path in paths], "commands": [command]}
+        screen.result(document, human, bare=str(output))
+
+
+def export_kserve(  # noqa: PLR0917 - one parameter per option
+    ref: Ref,
+    storage_uri: Annotated[
+        str | None, typer.Option("--storage-uri", help="Where you have put the repository; default: our storage.")
+    ] = None,
+    variant: Variant = None,
+    device: Device = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print a KServe InferenceService for a version, to pipe into kubectl apply -f -."""
+    with session(as_json=as_json, quiet=quiet) as (client, screen):
+        made = client.exports.kserve(ref, storage_uri=storage_uri, variant=variant, device=device)
+        if as_json:
+            screen.document(made.raw)
+        else:
+            screen.line((made.manifest or "").rstrip("\n"))
 
 
 def bring(  # noqa: PLR0917 - one parameter per option

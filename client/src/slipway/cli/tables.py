@@ -190,6 +190,7 @@ def model(shown: Model, versions: Sequence[Version]) -> RenderableType:
         "tags": ", ".join(shown.tags),
         "visibility": shown.visibility,
         "live": ", ".join(shown.stages),
+        "endpoint": shown.endpoint_url if shown.stages else None,
         "rating": f"{shown.rating:.1f} of 5, by {shown.ratings}" if shown.rating is not None else None,
         "downloads": shown.downloads,
     }
