@@ -31,6 +31,7 @@ from api import (
     metrics,
     models,
     names,
+    objects,
     ratings,
     reference,
     removal,
@@ -62,6 +63,7 @@ from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer, key_id
 from shared.storage import Storage
+from shared.tickets import Tickets
 from shared.tokens import Passwords, Tokens
 
 BASE = "/api/v1"
@@ -97,6 +99,7 @@ def create_app(services: Services) -> FastAPI:
         grants,
         versions,
         downloads,
+        objects,
         usage,
         bundles,
         variants,
@@ -140,20 +143,10 @@ def assemble(settings: Settings) -> Services:
         key_id(key)
     if settings.project_licence is not None:
         licences.parse(settings.project_licence)
-    tokens = Tokens(
-        settings.jwt_secret.get_secret_value(),
-        lifetime=settings.jwt_lifetime,
-        previous=[each.get_secret_value() for each in settings.jwt_previous_secrets],
-    )
-    storage = Storage(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        encryption=settings.s3_encryption,
-        kms_key=settings.s3_kms_key,
-        public_endpoint_url=settings.s3_public_endpoint_url,
-    )
+    secret = settings.jwt_secret.get_secret_value()
+    previous = [each.get_secret_value() for each in settings.jwt_previous_secrets]
+    tokens = Tokens(secret, lifetime=settings.jwt_lifetime, previous=previous)
+    storage = Storage(**settings.storage, public_endpoint_url=settings.s3_public_endpoint_url)
     database = connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
     # An answer must not wait for a Redis that is away: short timeouts, and no retries behind our back.
     client = redis.Redis.from_url(
@@ -176,6 +169,7 @@ def assemble(settings: Settings) -> Services:
         redis=client,
         limiter=RateLimiter(client),
         tokens=tokens,
+        tickets=Tickets(secret, lifetime=settings.download_lifetime, previous=previous),
         signer=Signer(settings.signing_key.get_secret_value()),
         github=_github(settings),
         passwords=Passwords(),

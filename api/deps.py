@@ -27,6 +27,7 @@ from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer
 from shared.storage import Bucket
+from shared.tickets import Tickets
 from shared.tokens import Claims, Passwords, Tokens
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Services:
     redis: redis.Redis
     limiter: RateLimiter
     tokens: Tokens
+    tickets: Tickets
     signer: Signer
     github: GitHub | None
     passwords: Passwords
