@@ -126,7 +126,7 @@ class Bucket:
 
         Where only the key of an envelope is another one, that is wrapped anew and no byte of the content passes through us.
         """
-        self._bring(self, key, key)
+        self._bring(self, key, key, self._head(key))
         self._require_encrypted(key, keep=True)
 
     def put(self, key: str, data: bytes | bytearray, media_type: str = "application/octet-stream") -> None:
@@ -191,8 +191,9 @@ class Bucket:
 
     def copy(self, source: Bucket, source_key: str, key: str) -> None:
         """Copy inside the storage; no byte passes through us where the source is encrypted as the copy is to be."""
-        self._encryption.key_of(source._head(source_key))
-        self._bring(source, source_key, key)
+        head = source._head(source_key)
+        self._encryption.key_of(head)  # what must not be read must not be copied either
+        self._bring(source, source_key, key, head)
         self._require_encrypted(key)
 
     def size(self, key: str) -> int | None:
@@ -254,9 +255,8 @@ class Bucket:
     ) -> Iterator[bytes]:
         with outcomes(key):
             answer = self._get(key, start, length)
-            data_key = None if as_it_lies else self._encryption.key_of(answer)
-            body = answer["Body"]
-            with closing(body):
+            with closing(answer["Body"]) as body:
+                data_key = None if as_it_lies else self._encryption.key_of(answer)
                 if data_key is None:
                     yield from body.iter_chunks(CHUNK)
                 else:
@@ -271,9 +271,8 @@ class Bucket:
             first, last = span(start, length)
         return self._client.get_object(Bucket=self.name, Key=key, Range=f"bytes={first}-{'' if last is None else last}")
 
-    def _bring(self, source: Bucket, source_key: str, key: str) -> None:
+    def _bring(self, source: Bucket, source_key: str, key: str, head: Any) -> None:
         """Write a copy that is encrypted as the settings wish: inside the storage, unless only we can seal or open it."""
-        head = source._head(source_key)
         if (label_of(head) is not None) == self._encryption.sealing:
             # A copy in parts takes no metadata along, and a store takes an object for its own copy only where something
             # about it is said anew.
