@@ -34,6 +34,7 @@ from api import (
     metrics,
     models,
     names,
+    objects,
     ratings,
     reference,
     removal,
@@ -66,6 +67,7 @@ from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer, key_id
 from shared.storage import Storage
+from shared.tickets import Tickets
 from shared.tokens import Passwords, Receipts, Tokens
 
 BASE = "/api/v1"
@@ -102,6 +104,7 @@ def create_app(services: Services) -> FastAPI:
         versions,
         downloads,
         exports,
+        objects,
         usage,
         bundles,
         variants,
@@ -148,21 +151,10 @@ def assemble(settings: Settings) -> Services:
         key_id(key)
     if settings.project_licence is not None:
         licences.parse(settings.project_licence)
-    former = [each.get_secret_value() for each in settings.jwt_previous_secrets]
-    tokens = Tokens(
-        settings.jwt_secret.get_secret_value(),
-        lifetime=settings.jwt_lifetime,
-        previous=former,
-    )
-    storage = Storage(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        encryption=settings.s3_encryption,
-        kms_key=settings.s3_kms_key,
-        public_endpoint_url=settings.s3_public_endpoint_url,
-    )
+    secret = settings.jwt_secret.get_secret_value()
+    previous = [each.get_secret_value() for each in settings.jwt_previous_secrets]
+    tokens = Tokens(secret, lifetime=settings.jwt_lifetime, previous=previous)
+    storage = Storage(**settings.storage, public_endpoint_url=settings.s3_public_endpoint_url)
     database = connect(settings.sqlalchemy_url, pool_size=settings.database_pool_size)
     # An answer must not wait for a Redis that is away: short timeouts, and no retries behind our back.
     client = redis.Redis.from_url(
@@ -186,7 +178,8 @@ def assemble(settings: Settings) -> Services:
         redis=client,
         limiter=RateLimiter(client),
         tokens=tokens,
-        receipts=Receipts(settings.jwt_secret.get_secret_value(), previous=former),
+        receipts=Receipts(secret, previous=previous),
+        tickets=Tickets(secret, lifetime=settings.download_lifetime, previous=previous),
         signer=Signer(settings.signing_key.get_secret_value()),
         github=_github(settings),
         passwords=Passwords(),

@@ -27,14 +27,7 @@ ONE_AT_A_TIME = 0x534C4950
 def main() -> None:
     settings = Settings()
     observe.configure(fmt=settings.log_format, level=settings.log_level)
-    storage = Storage(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        encryption=settings.s3_encryption,
-        kms_key=settings.s3_kms_key,
-    )
+    storage = Storage(**settings.storage)
     for room in ("staging", "registry", "quarantine", "exports"):
         bucket = storage.bucket(settings.bucket(room))
         bucket.ensure()

@@ -27,6 +27,7 @@ from shared.ratelimit import RateLimiter
 from shared.settings import Settings
 from shared.signing import Signer
 from shared.storage import Bucket
+from shared.tickets import Tickets
 from shared.tokens import Claims, Passwords, Receipts, Tokens
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Services:
     limiter: RateLimiter
     tokens: Tokens
     receipts: Receipts
+    tickets: Tickets
     signer: Signer
     github: GitHub | None
     passwords: Passwords

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from api import objects
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented, invalid
 from api.schemas.downloads import Download, Downloads, Handed
@@ -86,7 +87,7 @@ def download(
         if found is None:
             raise Problem(HTTPStatus.NOT_FOUND, "artifact_not_found", f"This version has no artifact {name!r}.")
         _note(session, asking, row, [found])
-        return Download(expires_in=lifetime, **_handed(found, lifetime))
+        return Download(expires_in=lifetime, **_handed(parts, found))
     choice = choose(component, [file.piece for file in files], best=preferred, packed=row.format == "package")
     chosen = [file for file in files if file.piece.name in choice.names]
     if chosen:
@@ -96,7 +97,7 @@ def download(
         version=row.version,
         expires_in=lifetime,
         components=list(dict.fromkeys(file.piece.kind for file in chosen)),
-        files=[Handed(component=file.piece.kind, **_handed(file, lifetime)) for file in chosen],
+        files=[Handed(component=file.piece.kind, **_handed(parts, file)) for file in chosen],
         missing=dict(choice.missing),
     )
 
@@ -153,12 +154,11 @@ def _note(session: Session, asking: Principal, row: Row[Any], files: Sequence[St
         audit.append(session, asking.actor, "artifact.downloaded", str(row.id), details)
 
 
-def _handed(file: Stored, lifetime: int) -> dict[str, Any]:
+def _handed(parts: Services, file: Stored) -> dict[str, Any]:
+    said = {"filename": file.filename, "sha256": file.sha256, "size": file.size, "media_type": file.media_type}
+    presigned = file.bucket.presign(file.key, file.filename, parts.settings.download_lifetime)
     return {
-        "url": file.bucket.presign(file.key, file.filename, lifetime),
+        "url": presigned or objects.address(parts, file.bucket, file.key, **said),
         "name": file.piece.name,
-        "filename": file.filename,
-        "sha256": file.sha256,
-        "size": file.size,
-        "media_type": file.media_type,
+        **said,
     }

@@ -68,6 +68,8 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "not_granted": (HTTPStatus.FORBIDDEN, "ada has not given you models:deploy for digits."),
     "own_upload": (HTTPStatus.FORBIDDEN, "You have uploaded this file yourself; somebody else must review it."),
     "not_your_approval": (HTTPStatus.FORBIDDEN, "An approval is taken back by who gave it, or by an admin."),
+    "address_expired": (HTTPStatus.FORBIDDEN, "This address was good for 300 s; get another one."),
+    "address_refused": (HTTPStatus.FORBIDDEN, "This server has not given out this address."),
     "wrong_password": (HTTPStatus.FORBIDDEN, "The old password is wrong."),
     "not_owner": (HTTPStatus.FORBIDDEN, "Only ada and admins decide who may do what with digits."),
     "untrusted_bundle": (
@@ -211,6 +213,10 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "model_exists": (HTTPStatus.CONFLICT, "You have a model 'digits' already."),
     "url_too_long": (HTTPStatus.REQUEST_URI_TOO_LONG, "The address is longer than 8 KiB."),
     "too_large": (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The request's body exceeds 1 MiB."),
+    "range_not_satisfiable": (
+        HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+        "The file has 87,412 bytes; none of them is in the range.",
+    ),
     "invalid_field": (HTTPStatus.UNPROCESSABLE_ENTITY, "body.name: Field required"),
     "invalid_alias": (
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -257,6 +263,9 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "database_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "The database does not answer; try again shortly."),
     "storage_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "Storage does not answer."),
     "storage_full": (HTTPStatus.SERVICE_UNAVAILABLE, "Storage is full; free some space or raise its quota."),
+    "not_encrypted": (HTTPStatus.SERVICE_UNAVAILABLE, "An object in storage is not encrypted."),
+    "wrong_storage_key": (HTTPStatus.SERVICE_UNAVAILABLE, "An object in storage is encrypted by a key that is gone."),
+    "object_altered": (HTTPStatus.SERVICE_UNAVAILABLE, "An object in storage is not what was stored."),
     "github_unavailable": (HTTPStatus.SERVICE_UNAVAILABLE, "GitHub does not answer in time."),
 }
 """Codes that operations document, each with its status and an example of its detail."""
@@ -268,6 +277,7 @@ HINTS: Mapping[str, str] = {
     "quarantined": "Read the findings in the scan step's report of the version's run.",
     "encrypted_here": "Fetch the repository instead (GET …/exports/triton) and put it where your server reads.",
     "not_granted": "Ask the owner for a grant, or an admin.",
+    "address_expired": "GET /api/v1/models/{model}/versions/{version}/download gives a fresh one.",
     "own_upload": "Ask another reviewer; admins too are refused here.",
     "gate_failed": "GET …/versions/{version}/promotability?target=… says what each gate found and what would do.",
     "not_waivable": "Condemn the file, or leave it where it is; the uploader can send a clean one.",

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 from uuid import uuid4
@@ -103,11 +104,11 @@ class Landing:
         if len(self._head) < HEAD:
             self._head += data[: HEAD - len(self._head)]
         while data:
+            if len(self._filling) == self._part_size:  # more follows, so this is not the last
+                await self._send_part()
             room = self._part_size - len(self._filling)
             self._filling += data[:room]
             data = data[room:]
-            if len(self._filling) == self._part_size:
-                await self._send_part()
 
     async def store(self, role: str, filename: str, data: bytes) -> Landed:
         """Store a side file, whole."""
@@ -122,8 +123,8 @@ class Landing:
         """The model file has ended. Everything has been sent on return; nothing can be read yet."""
         if self._multipart is None:
             await self.run(lambda: self._digest.update(self._filling))
-        elif self._filling:
-            await self._send_part()
+        else:
+            await self._send_part(last=True)
         while self._flying:
             await self._land_one()
         return Landed(name=filename, key=self._model_key, sha256=self._digest.hexdigest(), size=self._size)
@@ -153,16 +154,17 @@ class Landing:
         """Do something in the lane: after all that was asked for before, and before anything is removed."""
         return await asyncio.wrap_future(self._lane.submit(work))
 
-    async def _send_part(self) -> None:
+    async def _send_part(self, *, last: bool = False) -> None:
         await self._room()
         part, self._filling = self._filling, bytearray()
         self._tail = bytes(part[-TAIL:]) if len(part) >= TAIL else (self._tail + part)[-TAIL:]
         if self._multipart is None:
-            self._multipart = self._lane.submit(self._staging.begin, self._model_key, RAW)
+            begin = partial(self._staging.begin, self._model_key, RAW, part_size=self._part_size)
+            self._multipart = self._lane.submit(begin)
         self._parts += 1
         self._fly(
             self._lane.submit(self._digest.update, part),
-            self._senders.submit(_send, self._multipart, self._parts, part),
+            self._senders.submit(_send, self._multipart, self._parts, part, last=last),
         )
 
     async def _room(self) -> None:
@@ -190,5 +192,5 @@ class Landing:
             log.warning("upload.left_to_the_sweep", upload_id=str(self.upload_id), error=error.message)
 
 
-def _send(multipart: Future[Multipart], number: int, part: bytearray) -> None:
-    multipart.result().part(number, part)
+def _send(multipart: Future[Multipart], number: int, part: bytearray, *, last: bool) -> None:
+    multipart.result().part(number, part, last=last)

@@ -57,12 +57,7 @@ class Cost:
 
 def main() -> dict[str, Any]:
     with _surroundings() as settings:
-        storage = Storage(
-            endpoint_url=settings.s3_endpoint_url,
-            access_key=settings.s3_access_key.get_secret_value(),
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            region=settings.s3_region,
-        )
+        storage = Storage(**settings.storage)
         staging = storage.bucket(settings.bucket("staging"))
         staging.ensure()
         bearer = token(settings)
@@ -132,13 +127,13 @@ def _upload(port: int, bearer: str) -> None:
 def _put(staging: Bucket) -> None:
     """What the API cannot do without: hash, and send parts, as many at once as it does."""
     digest, part, size = hashlib.sha256(), bytearray(), part_size(SIZE)
-    multipart = staging.begin(f"direct/{uuid4()}")
+    multipart = staging.begin(f"direct/{uuid4()}", part_size=size)
     under_way: deque[Future[None]] = deque()
     number = 0
     with ThreadPoolExecutor(UNDER_WAY) as senders:
         for piece in _content():
             part += piece
-            if len(part) >= size:
+            if len(part) > size:  # more follows, so this is not the last
                 number += 1
                 digest.update(part[:size])
                 under_way.append(senders.submit(multipart.part, number, part[:size]))
@@ -146,7 +141,7 @@ def _put(staging: Bucket) -> None:
                 if len(under_way) > UNDER_WAY:
                     under_way.popleft().result()
         digest.update(part)
-        under_way.append(senders.submit(multipart.part, number + 1, part))
+        under_way.append(senders.submit(multipart.part, number + 1, part, last=True))
         for each in under_way:
             each.result()
     multipart.complete()

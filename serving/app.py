@@ -62,15 +62,7 @@ def assemble(settings: Settings) -> Edge:
             settings.redis_url.get_secret_value(), socket_timeout=1, socket_connect_timeout=1
         )
         folder = _folder()
-        storage = Storage(
-            endpoint_url=settings.s3_endpoint_url,
-            access_key=settings.s3_access_key.get_secret_value(),
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            region=settings.s3_region,
-            encryption=settings.s3_encryption,
-            kms_key=settings.s3_kms_key,
-        )
-        bucket = storage.bucket(settings.bucket("registry"))
+        bucket = Storage(**settings.storage).bucket(settings.bucket("registry"))
         fleet = Fleet(
             bucket=bucket,
             zygote=Zygote(preload=PRELOAD, prefixes=("serving.",)),

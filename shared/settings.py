@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -48,10 +48,15 @@ class Settings(DatabaseSettings):
     s3_secret_key: SecretStr
     s3_region: str = "us-east-1"
     s3_bucket_prefix: str = "slipway"
-    s3_encryption: Literal["none", "AES256", "aws:kms"] = Field(
-        default="none", description="how storage is to encrypt every object; one that is not encrypted so is refused"
+    s3_encryption: Literal["none", "AES256", "aws:kms", "envelope"] = Field(
+        default="none",
+        description="how every object is encrypted, by the storage or (envelope) by us; one that is not so is refused",
     )
     s3_kms_key: str | None = Field(default=None, description="the key for aws:kms; default: the storage's own")
+    storage_key: SecretStr = Field(default=SecretStr(""), description="base64 of 32 bytes, for envelope")
+    storage_previous_keys: tuple[SecretStr, ...] = Field(
+        default=(), description="keys from before, which open what they encrypted and encrypt nothing new"
+    )
     clamd_url: str | None = None
     signatures_max_age: int = Field(default=7 * 86400, gt=0, description="age at which virus signatures are stale")
 
@@ -181,9 +186,29 @@ class Settings(DatabaseSettings):
             raise ValueError(
                 "CLAMD_URL is required in production: nothing may pass unscanned (ENVIRONMENT=development runs without)"
             )
+        if self.s3_encryption == "envelope" and not self.storage_key.get_secret_value():
+            raise ValueError(
+                "STORAGE_KEY is required with S3_ENCRYPTION=envelope: give every process the same output of "
+                "`openssl rand -base64 32`, and keep it apart from backups of the storage"
+            )
         return self
 
     def bucket(self, room: Literal["staging", "registry", "quarantine", "exports"]) -> str:
+    @property
+    def storage(self) -> dict[str, Any]:
+        """What `Storage` is made with."""
+        return {
+            "endpoint_url": self.s3_endpoint_url,
+            "access_key": self.s3_access_key.get_secret_value(),
+            "secret_key": self.s3_secret_key.get_secret_value(),
+            "region": self.s3_region,
+            "encryption": self.s3_encryption,
+            "kms_key": self.s3_kms_key,
+            "storage_key": self.storage_key.get_secret_value(),
+            "previous_storage_keys": [each.get_secret_value() for each in self.storage_previous_keys],
+        }
+
+    def bucket(self, room: Literal["staging", "registry", "quarantine"]) -> str:
         return f"{self.s3_bucket_prefix}-{room}"
 
     @property

@@ -238,7 +238,8 @@ class Stack:
             return True
         self.environment[_URLS[name]] = url
         if name == "s3":
-            self.environment |= {key: value for key, value in self._given.items() if key.startswith("S3_")}
+            belongs = ("S3_", "STORAGE_")
+            self.environment |= {key: value for key, value in self._given.items() if key.startswith(belongs)}
         self.console.say(f"{name}: {_URLS[name]} is given, nothing is started for it")
         return False
 

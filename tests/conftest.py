@@ -106,14 +106,7 @@ def begin(settings: Settings) -> Iterator[Begin]:
 
 @pytest.fixture(scope="module")
 def storage(settings: Settings) -> Storage:
-    made = Storage(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        encryption=settings.s3_encryption,
-        kms_key=settings.s3_kms_key,
-    )
+    made = Storage(**settings.storage)
     for room in ("staging", "registry", "quarantine", "exports"):
         made.bucket(settings.bucket(room)).ensure()
     return made

@@ -115,14 +115,7 @@ def _zygote(settings: Settings) -> Zygote:
 
 
 def _tools(settings: Settings, zygote: Zygote, scratch: Path, device: Device | None) -> Tools:
-    storage = Storage(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        encryption=settings.s3_encryption,
-        kms_key=settings.s3_kms_key,
-    )
+    storage = Storage(**settings.storage)
     return Tools(
         begin=transactions(connect(settings.sqlalchemy_url, pool_size=2)),
         staging=storage.bucket(settings.bucket("staging")),

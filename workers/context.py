@@ -38,7 +38,7 @@ from registry.waivers import Waiver
 from shared.db import Begin
 from shared.errors import ObjectMissing
 from shared.signing import Signer
-from shared.storage import CHUNK, Bucket
+from shared.storage import Bucket
 from workers.lease import Lease
 
 if TYPE_CHECKING:
@@ -197,10 +197,8 @@ class Workshop:
         """Put a file that the stage made under the attempt's own key; what the report says of it."""
         self._check()
         path = safe_file(self.scratch, str(made.path.relative_to(self.scratch)), LARGEST)
-        digest = hashlib.sha256()
         with path.open("rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
+            digest = hashlib.file_digest(file, "sha256")
         key = f"{self._prefix}/{path.name}"
         self._tools.staging.upload(path, key, made.media_type)
         return {

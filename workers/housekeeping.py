@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from pipeline import garbage
 from shared.db import Begin
+from shared.errors import DependencyUnavailable
 from shared.settings import Settings
 from shared.storage import Bucket, Storage, Stored
 
@@ -29,18 +30,11 @@ def add_commands(commands: Any) -> None:
 
 
 def run(wish: argparse.Namespace, begin: Begin, settings: Settings) -> int:
-    storage = Storage(
-        endpoint_url=settings.s3_endpoint_url,
-        access_key=settings.s3_access_key.get_secret_value(),
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        region=settings.s3_region,
-        encryption=settings.s3_encryption,
-        kms_key=settings.s3_kms_key,
-    )
+    storage = Storage(**settings.storage)
     buckets = {room: storage.bucket(settings.bucket(room)) for room in ROOMS}
     if wish.command == "gc":
         return _collect(wish, begin, settings, buckets)
-    if settings.s3_encryption == "none":
+    if settings.s3_encryption == "none" and not settings.storage_key.get_secret_value():
         sys.stderr.write("S3_ENCRYPTION is none: there is nothing that an object should be encrypted by.\n")
         return 2
     return _check(wish, [*buckets.values(), storage.bucket(settings.bucket("exports"))])
@@ -70,20 +64,28 @@ def _collect(wish: argparse.Namespace, begin: Begin, settings: Settings, buckets
 
 def _check(wish: argparse.Namespace, buckets: list[Bucket]) -> int:
     """0 where all is encrypted by the end, else 1."""
-    looked, plain = 0, []
+    looked, plain, failed = 0, [], []
     for bucket in buckets:
         for stored in bucket.list():
             looked += 1
             if bucket.encrypted(stored.key):
                 continue
+            found = {"bucket": bucket.name, "key": stored.key, "size": stored.size}
+            plain.append(found)
+            said = ""
             if wish.encrypt:
-                bucket.encrypt(stored.key)
-            plain.append({"bucket": bucket.name, "key": stored.key, "size": stored.size})
+                try:
+                    bucket.encrypt(stored.key)
+                    said = "  encrypted now"
+                except DependencyUnavailable as error:  # one that cannot be read must not keep the others in the clear
+                    failed.append(found | {"code": error.code, "message": error.message})
+                    said = f"  {error.message}"
             if not wish.json:
-                sys.stdout.write(f"{bucket.name}/{stored.key}{'  encrypted now' if wish.encrypt else ''}\n")
+                sys.stdout.write(f"{bucket.name}/{stored.key}{said}\n")
     if wish.json:
-        sys.stdout.write(json.dumps({"objects": looked, "plain": plain, "encrypted_now": wish.encrypt}) + "\n")
+        told = {"objects": looked, "plain": plain, "encrypted_now": wish.encrypt, "failed": failed}
+        sys.stdout.write(json.dumps(told) + "\n")
     else:
         state = "were" if wish.encrypt else "are"
         sys.stdout.write(f"{len(plain):,} of {looked:,} objects {state} not encrypted as S3_ENCRYPTION says.\n")
-    return 1 if plain and not wish.encrypt else 0
+    return 1 if failed or (plain and not wish.encrypt) else 0

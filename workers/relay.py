@@ -131,14 +131,7 @@ class Relay:
         trusted = (self._signer.public_key, *settings.trusted_keys)
         self._stages = discover(settings.stage_packages)
         self._app = create(settings.redis_url.get_secret_value(), self._stages)
-        storage = Storage(
-            endpoint_url=settings.s3_endpoint_url,
-            access_key=settings.s3_access_key.get_secret_value(),
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            region=settings.s3_region,
-            encryption=settings.s3_encryption,
-            kms_key=settings.s3_kms_key,
-        )
+        storage = Storage(**settings.storage)
         self._staging = storage.bucket(settings.bucket("staging"))
         self._quarantine = storage.bucket(settings.bucket("quarantine"))
         self._registry = storage.bucket(settings.bucket("registry"))

@@ -22,7 +22,7 @@ _FILE = {
 class Download(BaseModel):
     """A short-lived address of one file. Check what comes against `sha256`."""
 
-    url: str
+    url: str = Field(description="at the storage; or relative to this server, where it encrypts what it stores")
     expires_in: int = Field(description="seconds")
     name: str
     filename: str

@@ -22,7 +22,7 @@ from api.errors import CODES, PROBLEM
 from api.reference import METHODS, STATIC
 from tests.integration.api_fixtures import anonymous, app, parts, served, url
 
-OPEN = {"/livez", "/readyz", "/health", "/version", "/api/v1/auth/login"}
+OPEN = {"/livez", "/readyz", "/health", "/version", "/api/v1/auth/login", "/api/v1/objects"}
 ROOT = Path(__file__).parents[2]
 
 

@@ -9,9 +9,10 @@ from uuid import uuid4
 
 import pytest
 
+from shared.encryption import Encryption
 from shared.errors import DependencyUnavailable
 from shared.settings import Settings
-from shared.storage import Bucket, Encryption, Storage
+from shared.storage import Bucket, Storage
 
 
 def opened(settings: Settings, algorithm: str, endpoint_url: str | None = None) -> Storage:
@@ -35,10 +36,10 @@ def test_whatever_way_an_object_is_written_it_is_encrypted(
     assert settings.s3_encryption == "AES256"  # what the embedded stack gives its processes
     name = uuid4().hex
     registry.put(f"{name}/small", b"small")
-    parts = registry.begin(f"{name}/large")
+    parts = registry.begin(f"{name}/large", part_size=5 << 20)
     parts.part(1, bytes(5 << 20))
     parts.part(2, bytes(5 << 20))
-    parts.part(3, b"the end")
+    parts.part(3, b"the end", last=True)
     parts.complete()
     registry.copy(storage.bucket(settings.bucket("registry")), f"{name}/large", f"{name}/copy")
     assert [registry.encrypted(f"{name}/{each}") for each in ("small", "large", "copy")] == [True, True, True]

@@ -91,9 +91,8 @@ def _fill(wire: Wire, link: Callable[[], Download], part: Path, download: Downlo
 
 
 def _append(wire: Wire, part: Path, download: Download, have: int, listen: Listener) -> None:
-    base = httpx2.URL(wire.url + "/")
-    url = base.join(download.url)
-    ours = httpx2.URL(download.url).is_relative_url  # only our own API gets the credential, never a storage server
+    ours = download.url.startswith("/")  # only our own API gets the credential, never a storage server
+    url = httpx2.URL(wire.url + download.url if ours else download.url)
     headers = {"Accept-Encoding": "identity"} | (wire.headers() if ours else {})
     if have:
         headers["Range"] = f"bytes={have}-"
