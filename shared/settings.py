@@ -193,7 +193,6 @@ class Settings(DatabaseSettings):
             )
         return self
 
-    def bucket(self, room: Literal["staging", "registry", "quarantine", "exports"]) -> str:
     @property
     def storage(self) -> dict[str, Any]:
         """What `Storage` is made with."""
@@ -208,7 +207,7 @@ class Settings(DatabaseSettings):
             "previous_storage_keys": [each.get_secret_value() for each in self.storage_previous_keys],
         }
 
-    def bucket(self, room: Literal["staging", "registry", "quarantine"]) -> str:
+    def bucket(self, room: Literal["staging", "registry", "quarantine", "exports"]) -> str:
         return f"{self.s3_bucket_prefix}-{room}"
 
     @property
