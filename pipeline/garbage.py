@@ -1,4 +1,4 @@
-"""Bytes in storage that nobody has a claim on any longer, found and removed; and the rows whose time is over.
+"""Bytes in storage that nobody has a claim on any longer, found and removed.
 
 A claim is a row: an artifact, a version's original and side files, a run that is not cleaned. Several versions may have
 claims on the same bytes, which stay until the last is gone. Never touched: what is younger than the grace (its row may
@@ -21,7 +21,6 @@ from sqlalchemy.orm import Session
 
 from pipeline.run import Status
 from pipeline.tables import runs, steps
-from registry import retention
 from registry.store import BLOBS
 from registry.tables import artifacts, users, versions
 from shared.db import Begin
@@ -30,7 +29,6 @@ from shared.storage import Bucket, Stored
 log = structlog.get_logger()
 
 BATCH = 500
-PURGED_AT_ONCE = 20
 KEPT = timedelta(days=90)
 """For how long what the engines remember of timings is worth keeping."""
 _LIVE = (Status.QUEUED, Status.RUNNING)
@@ -44,31 +42,6 @@ class Swept:
 
     objects: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
-
-
-def purge(begin: Begin, delete_retention: float) -> int:
-    """Remove the rows of what was deleted too long ago to be restored, few at a time. How many models and versions."""
-    done = 0
-    while True:
-        with begin() as session:
-            models = [
-                each
-                for each in retention.overdue_models(session, delete_retention, PURGED_AT_ONCE)
-                if not _busy(session, versions.c.model_id, each.id)
-            ]
-            for each in models:
-                retention.purge_model(session, each.id, name=each.name)
-            singles = [
-                each
-                for each in retention.overdue_versions(session, delete_retention, PURGED_AT_ONCE)
-                if not _busy(session, versions.c.id, each.id)
-            ]
-            for each in singles:
-                retention.purge_version(session, each.id, model=each.model, version=each.version, sha256=each.sha256)
-        if not models and not singles:
-            return done
-        done += len(models) + len(singles)
-        log.info("retention.purged", models=len(models), versions=len(singles))
 
 
 def collect(
@@ -158,17 +131,6 @@ def _unstaged(session: Session, batch: Sequence[Stored]) -> list[Stored]:
         return stored.key in owners and (stored.modified < worn or owners[stored.key] not in there)
 
     return [stored for stored in batch if gone(stored)]
-
-
-def _busy(session: Session, column: object, value: UUID) -> bool:
-    """Whether a run goes on that is about the version, or one of the model's."""
-    live = (
-        select(runs.c.id)
-        .join(versions, versions.c.id == runs.c.version_id)
-        .where(column == value, runs.c.status.in_(_LIVE))  # type: ignore[arg-type]
-        .limit(1)
-    )
-    return session.execute(live).first() is not None
 
 
 def _keys(files: Iterable[dict[str, str]]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from pipeline import engine, garbage, store
+from pipeline import engine, garbage, purging, store
 from pipeline.run import Cancel
 from registry import audit
 from registry import store as registry
@@ -70,7 +70,7 @@ class Place:
             session.execute(text(statement), {"id": row_id, "days": days})
 
     def purged(self) -> int:
-        return garbage.purge(self.begin, MONTH)
+        return purging.purge_overdue(self.begin, MONTH)
 
 
 @pytest.fixture
