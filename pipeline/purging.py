@@ -34,11 +34,9 @@ def purge_overdue(begin: Begin, delete_retention: float) -> int:
     done = 0
     while True:
         with begin() as session:
-            models = [
-                each
-                for each in retention.overdue_models(session, delete_retention, AT_ONCE)
-                if not _busy(session, retention.versions_of(session, each.id))
-            ]
+            overdue = retention.overdue_models(session, delete_retention, AT_ONCE)
+            held = retention.versions_of(session, [each.id for each in overdue])
+            models = [each for each in overdue if not _busy(session, held[each.id])]
             for each in models:
                 purge_model(session, each)
             singles = [
@@ -60,7 +58,7 @@ def purge_model(session: Session, row: Row[Any], *, actor: audit.Actor = audit.S
     Raises `Conflict`: `model_deployed` where a version of it is live, `runs_under_way` where a run goes on.
     """
     removal.refuse_where_deployed(session, row)
-    held = retention.versions_of(session, row.id)
+    held = retention.versions_of(session, [row.id])[row.id]
     if busy := _busy(session, held):
         ids = [str(run_id) for run_id in busy]
         raise Conflict("runs_under_way", f"Runs of {row.name} go on: {', '.join(ids)}.", ids)

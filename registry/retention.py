@@ -6,6 +6,7 @@ any longer are found and removed by `pipeline.garbage`.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -45,10 +46,13 @@ def overdue_versions(session: Session, retention: float, limit: int) -> list[Row
     )
 
 
-def versions_of(session: Session, model_id: UUID) -> list[UUID]:
-    """All of a model's versions, deleted ones too, locked: until the transaction ends no run begins for one of them."""
-    query = select(versions.c.id).where(versions.c.model_id == model_id).order_by(versions.c.id)
-    return list(session.execute(query.with_for_update()).scalars())
+def versions_of(session: Session, model_ids: Collection[UUID]) -> dict[UUID, list[UUID]]:
+    """All versions of each model, deleted ones too, locked: until the transaction ends no run begins for one of them."""
+    query = select(versions.c.model_id, versions.c.id).where(versions.c.model_id.in_(model_ids)).order_by(versions.c.id)
+    held: dict[UUID, list[UUID]] = {model_id: [] for model_id in model_ids}
+    for row in session.execute(query.with_for_update()):
+        held[row.model_id].append(row.id)
+    return held
 
 
 def drop_model(session: Session, row: Row[Any], *, held: int, actor: audit.Actor) -> None:

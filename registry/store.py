@@ -269,6 +269,15 @@ def lock_version(session: Session, version_id: UUID) -> None:
     session.execute(select(versions.c.id).where(versions.c.id == version_id).with_for_update()).one()
 
 
+def lock_versions(session: Session, wanted: ColumnElement[bool]) -> list[Row[Any]]:
+    """Those versions, locked one after the other in the order of their ids: so two who lock several never wait for each other.
+
+    Whoever locks models too does that first.
+    """
+    query = select(versions).where(wanted).order_by(versions.c.id)
+    return list(session.execute(query.with_for_update(key_share=True)))
+
+
 def pin(session: Session, version_id: UUID, device: str, variant: str) -> None:
     """Prefer a variant on a device."""
     pins = versions.c.pins.op("||")(func.jsonb_build_object(device, variant))
