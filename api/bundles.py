@@ -95,11 +95,10 @@ def export(model: str, version: str, asking: Downloader, session: Transaction, p
 def read_import(model: str, version: str, asking: Reader, session: Transaction) -> Import:
     """What the other instance vouched for, beside what was found here: each form's digest is the same, or is not."""
     _, row = find(session, asking.viewer, model, version)
-    made = store.list_artifacts(session, row.id)
-    told = next((one for one in made if one.name == registry.IMPORTED), None)
+    told = registry.origin(session, row.id)
     if told is None:
         raise Problem(HTTPStatus.NOT_FOUND, "not_imported", f"{row.version} did not come from another instance.")
-    compared = registry.compare(told.meta["artifacts"], made)
+    compared = registry.compare(told.meta["artifacts"], store.list_artifacts(session, row.id))
     return Import(
         key_id=told.meta["key_id"],
         model=told.meta["model"],

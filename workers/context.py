@@ -32,7 +32,7 @@ from pipeline.stage import (
     Upload,
     with_packed,
 )
-from registry import reviews
+from registry import bundles, reviews
 from registry import store as registry
 from registry.waivers import Waiver
 from shared.db import Begin
@@ -51,6 +51,8 @@ PASSABLE = 0o711
 
 LARGEST = 20 << 30
 """Bytes: the largest file that a stage may leave."""
+ORIGIN = ("name", "role", "sha256", "size", "meta")
+"""What a stage may know of the document that came with an import."""
 
 
 class Abandoned(Exception):
@@ -71,6 +73,7 @@ class Workshop:
             self._row = registry.upload(session, store.version_of(session, run_id))
             self._errand = evidence.errand(session, run_id)
             self.earlier: Mapping[str, Passage] = evidence.earlier(session, run_id, self._errand.purpose)
+            origin = bundles.origin(session, self._row.id)
         self._packed = self.earlier.get("validate", Passage(facts={}, files=()))
         self.upload = Upload(
             version_id=self._row.id,
@@ -81,6 +84,7 @@ class Workshop:
             size=self._row.size,
             sha256=self._row.sha256,
             declared=with_packed(self._row.declared, self._packed.facts.get("declared", {})),
+            origin=None if origin is None else {name: getattr(origin, name) for name in ORIGIN},
         )
         self.options: Mapping[str, Json] = {**tools.options, **self._errand.request}
         self.publisher = Publishing(tools.staging, tools.registry, tools.signer)
