@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -178,15 +177,6 @@ def upload(session: Session, version_id: UUID) -> Row[Any]:
         .join(models, models.c.id == versions.c.model_id)
         .where(versions.c.id == version_id)
     ).one()
-
-
-BLOBS = "sha256/"
-"""What the keys of the registry bucket begin with."""
-
-
-def blob_key(sha256: str, name: str) -> str:
-    """Where bytes lie in the registry bucket: the key names their digest, so it is never written with others."""
-    return f"{BLOBS}{sha256[:2]}/{sha256}/{PurePosixPath(name).name}"
 
 
 def staged(session: Session, keys: Sequence[str]) -> set[str]:

@@ -32,7 +32,7 @@ from pipeline.stage import (
     Upload,
     with_packed,
 )
-from registry import bundles, reviews
+from registry import blobs, bundles, reviews
 from registry import store as registry
 from registry.waivers import Waiver
 from shared.db import Begin
@@ -87,7 +87,7 @@ class Workshop:
             origin=None if origin is None else {name: getattr(origin, name) for name in ORIGIN},
         )
         self.options: Mapping[str, Json] = {**tools.options, **self._errand.request}
-        self.publisher = Publishing(tools.staging, tools.registry, tools.signer)
+        self.publisher = Publishing(tools.begin, tools.staging, tools.registry, tools.signer)
         self.reviews = Decided(tools.begin)
 
     def __enter__(self) -> Self:
@@ -238,7 +238,7 @@ class Workshop:
 
     def _bucket(self, key: str) -> Bucket:
         """Where the object of that key lies: what was promoted in the registry, what a run that is over has kept in quarantine."""
-        if key.startswith(registry.BLOBS):
+        if key.startswith(blobs.BLOBS):
             return self._tools.registry
         return self._tools.quarantine if key.startswith(f"{self._row.id}/") else self._tools.staging
 
@@ -291,14 +291,18 @@ class LeasedSession:
 class Publishing:
     """Into the registry bucket, under keys that name the digest of what they hold."""
 
-    def __init__(self, staging: Bucket, registry_bucket: Bucket, signer: Signer) -> None:
+    def __init__(self, begin: Begin, staging: Bucket, registry_bucket: Bucket, signer: Signer) -> None:
+        self._begin = begin
         self._staging = staging
         self._registry = registry_bucket
         self._signer = signer
 
     def publish(self, file: File) -> str:
-        """Copy, read back what is really there, compare, return the key."""
-        key = registry.blob_key(file.sha256, file.name)
+        """Copy, read back what is really there, compare, return the key.
+
+        The step that made the file has reported it, and that is a claim: what is there already will stay.
+        """
+        key = blobs.key(file.sha256, file.name)
         if self._registry.size(key) != file.size:
             self._registry.copy(self._staging, file.key, key)
         found = self._registry.sha256(key)
@@ -311,8 +315,10 @@ class Publishing:
 
     def write(self, name: str, content: bytes, media_type: str) -> File:
         sha256 = hashlib.sha256(content).hexdigest()
-        key = registry.blob_key(sha256, name)
-        self._registry.put(key, content, media_type)
+        key = blobs.key(sha256, name)
+        with self._begin() as session:
+            blobs.hold(session, [sha256])
+            self._registry.put(key, content, media_type)
         return File(name=name, role="manifest", key=key, sha256=sha256, size=len(content), media_type=media_type)
 
     def sign(self, content: bytes) -> dict[str, str]:

@@ -52,7 +52,7 @@ def publish(begin: Begin, parts: Services, submit: Submit, model: str) -> Publis
         run_id = submit(*PLAN, model=model)
         with begin() as session:
             row = registry.upload(session, store.version_of(session, run_id))
-        publishing = Publishing(parts.staging, parts.registry, signer or parts.signer)
+        publishing = Publishing(parts.begin, parts.staging, parts.registry, signer or parts.signer)
         form: dict[str, Any] = {
             "name": "onnx-fp32",
             "role": "canonical",
