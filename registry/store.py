@@ -208,9 +208,15 @@ def visible(viewer: Viewer) -> Select[Any]:
 
 
 def list_versions(
-    session: Session, model_id: UUID, *, status: str | None = None, is_default: bool | None = None
+    session: Session,
+    model_id: UUID,
+    *,
+    status: str | None = None,
+    is_default: bool | None = None,
+    below: int | None = None,
+    limit: int | None = None,
 ) -> list[Row[Any]]:
-    """Newest first. The caller has found the model, so may see its versions."""
+    """Newest first, those with an ordinal `below`. The caller has found the model, so may see its versions."""
     query = _versions(model_id)
     if status is not None:
         query = query.where(versions.c.status == status)
@@ -221,7 +227,9 @@ def list_versions(
             .exists()
         )
         query = query.where(default if is_default else ~default)
-    return list(session.execute(query.order_by(versions.c.ordinal.desc())))
+    if below is not None:
+        query = query.where(versions.c.ordinal < below)
+    return list(session.execute(query.order_by(versions.c.ordinal.desc()).limit(limit)))
 
 
 def find_version(session: Session, model_id: UUID, reference: str, *, lock: bool = False) -> Row[Any]:
