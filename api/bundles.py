@@ -29,7 +29,7 @@ from api.versions import find, refuse_unless_clean
 from pipeline import bundling
 from pipeline import upload as form
 from pipeline.formats import Format
-from registry import audit, store
+from registry import audit, blobs, store
 from registry import bundles as registry
 from registry.audit import Actor
 from registry.store import Artifact
@@ -95,11 +95,10 @@ def export(model: str, version: str, asking: Downloader, session: Transaction, p
 def read_import(model: str, version: str, asking: Reader, session: Transaction) -> Import:
     """What the other instance vouched for, beside what was found here: each form's digest is the same, or is not."""
     _, row = find(session, asking.viewer, model, version)
-    made = store.list_artifacts(session, row.id)
-    told = next((one for one in made if one.name == registry.IMPORTED), None)
+    told = registry.origin(session, row.id)
     if told is None:
         raise Problem(HTTPStatus.NOT_FOUND, "not_imported", f"{row.version} did not come from another instance.")
-    compared = registry.compare(told.meta["artifacts"], made)
+    compared = registry.compare(told.meta["artifacts"], store.list_artifacts(session, row.id))
     return Import(
         key_id=told.meta["key_id"],
         model=told.meta["model"],
@@ -192,8 +191,13 @@ class BundleReception(Reception):
             self._told, signature = self._trusted(self._came[DOCUMENT], self._came[SIGNATURE])
             self.texts = _texts(self._told) | self.texts
             self._artifact = _artifact(self._told, signature, self._came[DOCUMENT])
-            put = partial(self._parts.registry.put, self._artifact.key, self._came[DOCUMENT], "application/json")
-            await self.landing.run(put)  # whatever fails from here on leaves bytes that nobody names: the sweep's
+            await self.landing.run(partial(self._keep, self._artifact, self._came[DOCUMENT]))
+
+    def _keep(self, artifact: Artifact, document: bytes) -> None:
+        """Whatever fails from here on leaves bytes that nobody names, for the garbage collection."""
+        with self._parts.begin() as session:
+            blobs.hold(session, [artifact.sha256])
+            self._parts.registry.put(artifact.key, document, artifact.media_type)
 
     def arrival(self, claims: Any, whole: str) -> Arrival:
         if self._told is None:
@@ -249,7 +253,7 @@ def _artifact(told: Document, signature: signing.Signature, document: bytes) -> 
     return Artifact(
         name=registry.IMPORTED,
         role="evidence",
-        key=store.blob_key(sha256, registry.IMPORTED),
+        key=blobs.key(sha256, registry.IMPORTED),
         sha256=sha256,
         size=len(document),
         media_type="application/json",

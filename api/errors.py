@@ -136,6 +136,7 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
         HTTPStatus.CONFLICT,
         "Run 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2 does the same for 1.0.0; wait for its end.",
     ),
+    "runs_under_way": (HTTPStatus.CONFLICT, "Runs of digits go on: 0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2."),
     "not_clean": (HTTPStatus.CONFLICT, "The scan found 1.0.0 malicious; nothing may point at it."),
     "version_archived": (HTTPStatus.CONFLICT, "1.0.0 is archived; nothing may point at it."),
     "version_breaks_contract": (
@@ -288,6 +289,7 @@ HINTS: Mapping[str, str] = {
     "budget_exhausted": "Make another key, or give this one more calls: PATCH /api/v1/keys/{id}.",
     "untrusted_bundle": "Ask the operator to add the other instance's public key to TRUSTED_KEYS.",
     "quota_exceeded": "Delete what you no longer need and have it purged, or ask an admin for more.",
+    "runs_under_way": "Cancel them (POST /api/v1/runs/{run}/cancel) or wait for their end, and purge again.",
     "name_in_use_by_deleted": "Restore it (POST /api/v1/models/{model}:restore), or have an admin purge it.",
     "name_confusable": "GET /api/v1/models:check-name?name=… tells which names would be taken for another model.",
 }

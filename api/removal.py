@@ -16,6 +16,7 @@ from api.errors import documented
 from api.models import tagged
 from api.schemas.models import Model, Removed
 from api.schemas.versions import Version
+from pipeline import purging
 from registry import audit, models, quotas, removal, store
 from registry.errors import Missing
 
@@ -26,7 +27,11 @@ _ABOUT_MODEL = ("unauthenticated", "forbidden", "not_granted", "model_not_found"
 _ABOUT_VERSION = (*_ABOUT_MODEL, "version_not_found")
 
 
-@router.delete("", summary="Delete a model", responses=documented(*_ABOUT_MODEL, "model_deployed", "invalid_field"))
+@router.delete(
+    "",
+    summary="Delete a model",
+    responses=documented(*_ABOUT_MODEL, "model_deployed", "runs_under_way", "invalid_field"),
+)
 def delete_model(
     model: str,
     asking: Deleter,
@@ -37,7 +42,8 @@ def delete_model(
 ) -> Removed:
     """It is gone for everybody, and can be restored for a while (`DELETE_RETENTION`). Refused while a version is live.
 
-    With `purge` its rows go at once, deleted before or not; its bytes go with the next garbage collection.
+    With `purge` its rows go at once, deleted before or not; its bytes go with the next garbage collection. Runs that go
+    on have to be cancelled first (409 `runs_under_way` names them).
     """
     if purge:
         return _purge(session, asking, model)
@@ -97,9 +103,7 @@ def _purge(session: Session, asking: Principal, model: str) -> Removed:
         row = store.find_model(session, asking.viewer, model, lock=True)
     except Missing:
         row = removal.deleted_model(session, asking.viewer, model)
-    held = removal.purge_model(session, row)
-    details = {"name": row.name, "owner": row.owner, "versions": held}
-    audit.append(session, asking.actor, "model.purged", str(row.id), details)
+    purging.purge_model(session, row, actor=asking.actor)
     return Removed(id=row.id, name=row.name, deleted_at=None, restorable_until=None)
 
 

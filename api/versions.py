@@ -9,13 +9,14 @@ from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from api.deps import Principal, Problem, Transaction, require
 from api.errors import documented
 from api.etags import IfMatch, revision_in, tag
+from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.files import Artifact, Artifacts
 from api.schemas.metrics import Metric
 from api.schemas.versions import (
@@ -47,23 +48,31 @@ _CHANGES_ONE = (*_ABOUT_ONE, "not_granted")
 @router.get(
     "",
     summary="List versions",
-    responses=documented("unauthenticated", "forbidden", "model_not_found", "invalid_field"),
+    responses=documented("invalid_cursor", "unauthenticated", "forbidden", "model_not_found", "invalid_field"),
 )
 def list_versions(
     model: str,
+    request: Request,
+    response: Response,
     asking: Reader,
     session: Transaction,
     *,
     status: Annotated[Status | None, Query()] = None,
     is_default: Annotated[bool | None, Query(description="whether the alias `default` points at it")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 20,
 ) -> Versions:
     """Newest first, each with the aliases that point at it."""
     owner = store.find_model(session, asking.viewer, model)
-    rows = store.list_versions(session, owner.id, status=status, is_default=is_default)
+    after = decode(cursor, int)
+    below = None if after is None else after[0]
+    rows = store.list_versions(session, owner.id, status=status, is_default=is_default, below=below, limit=limit + 1)
+    following = next_page(request, response, rows, limit, sorted_by="ordinal")
     run = runs.newest(session, asking.viewer, [row.id for row in rows])
     named = aliases.names(session, owner.id)
     return Versions(
-        items=[VersionSummary(**_summary(owner, row, run.get(row.id), named.get(row.id, []))) for row in rows]
+        items=[VersionSummary(**_summary(owner, row, run.get(row.id), named.get(row.id, []))) for row in rows],
+        next=following,
     )
 
 

@@ -34,7 +34,7 @@ from pipeline.run import (
     advance,
 )
 from pipeline.run import submit as first_state
-from registry import reviews, signatures
+from registry import blobs, reviews, signatures
 from registry import store as registry
 from registry.store import Artifact, Viewer
 
@@ -76,6 +76,7 @@ def send(session: Session, run_id: UUID, signal: Signal, *, viewer: Viewer | Non
     """
     before = store.load(session, run_id, viewer=viewer, lock=True)
     after, effects = advance(before, signal)
+    _claim(session, run_id, signal)
     match signal:
         case Claimed(worker=worker, lease=lease):
             store.save(session, before, after, worker=worker, lease=lease)
@@ -179,6 +180,18 @@ def _ring(session: Session, run_id: UUID, ring: Ring) -> None:
         "model": store.label(session, run_id),
     }
     store.post(session, run_id, "ring", body, delay=ring.delay)
+
+
+def _claim(session: Session, run_id: UUID, signal: Signal) -> None:
+    """Keep what the run has made from the garbage collection, where it may lie in the registry from an earlier time."""
+    match signal:
+        case Passed(report=report):
+            reports = [report]
+        case Retry() | Resume():
+            reports = list(store.reports(session, run_id).values())
+        case _:
+            return
+    blobs.hold(session, [file["sha256"] for report in reports for file in report.get("files") or ()])
 
 
 def _judge(session: Session, run_id: UUID, report: Mapping[str, Any]) -> None:

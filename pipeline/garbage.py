@@ -1,9 +1,11 @@
-"""Bytes in storage that nobody has a claim on any longer, found and removed; and the rows whose time is over.
+"""Bytes in storage that nobody has a claim on any longer, found and removed.
 
 A claim is a row: an artifact, a version's original and side files, a run that is not cleaned. Several versions may have
 claims on the same bytes, which stay until the last is gone. Never touched: what is younger than the grace (its row may
 be on its way), what a live run has reported (it may be about to publish it), and keys of a kind that is not ours.
-What a crash leaves is found the next time. Each key is looked at once more right before it goes; nothing is locked.
+What a crash leaves is found the next time. Each key is looked at once more right before it goes, in the registry bucket
+under the lock of its digest (`registry.blobs`): a run comes to bytes by their digest, which may be that of garbage. Keys
+of the other buckets name an upload, a version or a run, and nobody comes to them a second time.
 """
 
 from __future__ import annotations
@@ -21,16 +23,14 @@ from sqlalchemy.orm import Session
 
 from pipeline.run import Status
 from pipeline.tables import runs, steps
-from registry import retention
-from registry.store import BLOBS
+from registry import blobs
 from registry.tables import artifacts, users, versions
 from shared.db import Begin
 from shared.storage import Bucket, Stored
 
 log = structlog.get_logger()
 
-BATCH = 500
-PURGED_AT_ONCE = 20
+BATCH = 100
 KEPT = timedelta(days=90)
 """For how long what the engines remember of timings is worth keeping."""
 _LIVE = (Status.QUEUED, Status.RUNNING)
@@ -44,31 +44,6 @@ class Swept:
 
     objects: Counter[str] = field(default_factory=Counter)
     bytes: Counter[str] = field(default_factory=Counter)
-
-
-def purge(begin: Begin, delete_retention: float) -> int:
-    """Remove the rows of what was deleted too long ago to be restored, few at a time. How many models and versions."""
-    done = 0
-    while True:
-        with begin() as session:
-            models = [
-                each
-                for each in retention.overdue_models(session, delete_retention, PURGED_AT_ONCE)
-                if not _busy(session, versions.c.model_id, each.id)
-            ]
-            for each in models:
-                retention.purge_model(session, each.id, name=each.name)
-            singles = [
-                each
-                for each in retention.overdue_versions(session, delete_retention, PURGED_AT_ONCE)
-                if not _busy(session, versions.c.id, each.id)
-            ]
-            for each in singles:
-                retention.purge_version(session, each.id, model=each.model, version=each.version, sha256=each.sha256)
-        if not models and not singles:
-            return done
-        done += len(models) + len(singles)
-        log.info("retention.purged", models=len(models), versions=len(singles))
 
 
 def collect(
@@ -96,8 +71,10 @@ def collect(
                 gone = unclaimed(session, batch)
             if gone and not dry_run:
                 with begin() as session:
+                    if bucket is registry:
+                        gone = _seized(session, bucket, gone, limit)
                     gone = unclaimed(session, gone)  # right before it happens: somebody may have come meanwhile
-                bucket.delete([stored.key for stored in gone])
+                    bucket.delete([stored.key for stored in gone])
             if tell is not None:
                 for stored in gone:
                     tell(bucket, stored)
@@ -126,13 +103,29 @@ def expire(begin: Begin, exports: Bucket, retention: timedelta) -> int:
 
 
 def _unpublished(session: Session, batch: Sequence[Stored]) -> list[Stored]:
-    """In the registry: no artifact, and no live run that has made bytes of this digest."""
-    ours = [stored for stored in batch if stored.key.startswith(BLOBS) and stored.key.count("/") == 3]
-    keys = [stored.key for stored in ours]
-    claimed = set(session.execute(select(artifacts.c.key).where(artifacts.c.key.in_(keys))).scalars())
+    """In the registry: no live run that has made bytes of this digest, and no artifact."""
+    ours = {stored.key: digest for stored in batch if (digest := blobs.digest(stored.key))}
+    # In the order in which a claim is handed on, so that none is missed on its way.
     reported = select(steps.c.report["files"]).join(runs, runs.c.id == steps.c.run_id).where(runs.c.status.in_(_LIVE))
     coming = {file["sha256"] for files in session.execute(reported).scalars() for file in files or ()}
-    return [stored for stored in ours if stored.key not in claimed and stored.key.split("/")[2] not in coming]
+    claimed = set(session.execute(select(artifacts.c.key).where(artifacts.c.key.in_(ours))).scalars())
+    return [
+        stored
+        for stored in batch
+        if stored.key in ours and stored.key not in claimed and ours[stored.key] not in coming
+    ]
+
+
+def _seized(session: Session, bucket: Bucket, batch: Sequence[Stored], limit: datetime) -> list[Stored]:
+    """Those that nobody can claim until the transaction ends, and that nobody has written again since they were listed."""
+    free = blobs.seize(session, [digest for stored in batch if (digest := blobs.digest(stored.key))])
+    return [
+        now
+        for stored in batch
+        if blobs.digest(stored.key) in free
+        for now in bucket.list(stored.key)
+        if now.key == stored.key and now.modified < limit
+    ]
 
 
 def _unkept(session: Session, batch: Sequence[Stored]) -> list[Stored]:
@@ -175,17 +168,6 @@ def _unstaged(session: Session, batch: Sequence[Stored]) -> list[Stored]:
         return stored.key in owners and (stored.modified < worn or owners[stored.key] not in there)
 
     return [stored for stored in batch if gone(stored)]
-
-
-def _busy(session: Session, column: object, value: UUID) -> bool:
-    """Whether a run goes on that is about the version, or one of the model's."""
-    live = (
-        select(runs.c.id)
-        .join(versions, versions.c.id == runs.c.version_id)
-        .where(column == value, runs.c.status.in_(_LIVE))  # type: ignore[arg-type]
-        .limit(1)
-    )
-    return session.execute(live).first() is not None
 
 
 def _keys(files: Iterable[dict[str, str]]) -> Iterator[str]:

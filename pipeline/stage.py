@@ -81,7 +81,8 @@ class Upload:
     """What was uploaded and declared for one version; `declared` holds the form's fields as parsed JSON.
 
     Keys of `declared` used by stages: `input_shape` (list of int, -1 or null for dynamic, or name → list), `classes`
-    (list of str), `config` (object), `framework`, `model_type`.
+    (list of str), `config` (object), `framework`, `model_type`. `origin`: where another instance sent the version, the
+    artifact that holds what it told: `name`, `role`, `sha256`, `size`, `meta`.
     """
 
     version_id: UUID
@@ -92,6 +93,7 @@ class Upload:
     size: int
     sha256: str
     declared: Mapping[str, Json]
+    origin: Mapping[str, Json] | None = None
 
 
 def with_packed(declared: Mapping[str, Json], packed: Mapping[str, Json]) -> dict[str, Json]:

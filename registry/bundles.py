@@ -12,6 +12,7 @@ from sqlalchemy import Row, Select, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from registry import store
 from registry.store import Artifact
 from registry.tables import (
     alias_moves,
@@ -82,6 +83,11 @@ def remember(session: Session, version_id: UUID, artifact: Artifact) -> None:
             meta=dict(artifact.meta),
         )
     )
+
+
+def origin(session: Session, version_id: UUID) -> Artifact | None:
+    """The artifact that holds what another instance told of a version, None for one that was made here."""
+    return next((one for one in store.list_artifacts(session, version_id) if one.name == IMPORTED), None)
 
 
 def history(session: Session, version: Row[Any]) -> dict[str, list[dict[str, Any]]]:

@@ -124,21 +124,19 @@ def roll_back(session: Session, model: Row[Any], target: str, *, reason: str, ac
     version is still clean, published and available: other gates are not asked in an emergency. Raises
     `Conflict("nothing_to_roll_back_to")`.
     """
-    while True:
-        history, verdicts = _history(session, model, target)
-        past = [
+    # All that it may lead to, before any verdict is read: none changes from here on.
+    here = (deployments.c.model_id == model.id, deployments.c.target == target)
+    store.lock_versions(session, versions.c.id.in_(select(deployments.c.version_id).where(*here)))
+    history, verdicts = _history(session, model, target)
+    chosen = previous(
+        [
             Past(id=row.id, version_id=row.version_id, status=row.status, good=verdicts[row.version_id].promotable)
             for row in history
         ]
-        chosen = previous(past)
-        if chosen is None:
-            detail = f"Nothing that was live on {target} before is left that could be live today."
-            raise Conflict("nothing_to_roll_back_to", detail)
-        store.lock_version(session, chosen.version_id)
-        # Its verdict may have changed until the lock was ours.
-        history, verdicts = _history(session, model, target)
-        if verdicts[chosen.version_id].promotable:
-            break
+    )
+    if chosen is None:
+        detail = f"Nothing that was live on {target} before is left that could be live today."
+        raise Conflict("nothing_to_roll_back_to", detail)
     (row,) = [each for each in history if each.id == chosen.id]
     newest = history[0]
     stopped = rollouts.interrupt(session, model.id, target, f"{target} was rolled back: {reason}", actor)

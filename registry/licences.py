@@ -104,6 +104,30 @@ def families(expression: Expression) -> list[str]:
             return list(dict.fromkeys(family for one in of for family in families(one)))
 
 
+def offers(text: str, allowed: Iterable[str]) -> bool:
+    """Whether an expression can be lived with by those who take no other licences than these: OR takes one, AND all.
+
+    Any spelling that `parse` knows will do on both sides; text that it does not know is only the same as itself.
+    """
+    names = {_name(one) for one in allowed}
+
+    def fits(part: Expression) -> bool:
+        if written(part).casefold() in names:
+            return True
+        match part:
+            case Choice(of=of):
+                return any(map(fits, of))
+            case Union(of=of):
+                return all(map(fits, of))
+            case Single():
+                return False
+
+    try:
+        return fits(parse(text))
+    except ValueError:
+        return text.casefold() in names
+
+
 def check(*, project: Expression, model: Expression) -> Answer:
     """Whether the project may use the model and still be handed out under its own licence."""
     match project, model:
@@ -273,6 +297,13 @@ def _spdx() -> Any:
     from license_expression import get_spdx_licensing
 
     return get_spdx_licensing()
+
+
+def _name(text: str) -> str:
+    try:
+        return written(parse(text)).casefold()
+    except ValueError:
+        return text.casefold()
 
 
 def _known(name: str) -> Licence | None:

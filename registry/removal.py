@@ -1,7 +1,7 @@
 """Models and versions that were deleted: gone for everybody, restorable for a while, then purged.
 
-What is live or rolled out somewhere, and a version that an alias points at, is not deleted: somebody relies on it. Purging takes the
-rows; the bytes go when nothing refers to them any more.
+What is live or rolled out somewhere, and a version that an alias points at, is not deleted: somebody relies on it. How it
+is purged is the business of `pipeline.purging`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, delete, func, or_, select, update
+from sqlalchemy import Row, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from registry import rollouts
@@ -22,7 +22,7 @@ from registry.versions import normalise
 
 def delete_model(session: Session, row: Row[Any]) -> datetime:
     """Delete a model whose row is locked; when it was. Raises `Conflict` where a version of it is live."""
-    _refuse_where_live(session, deployments.c.model_id == row.id, row.name, "model_deployed")
+    refuse_where_deployed(session, row)
     when: datetime = session.execute(
         update(models).where(models.c.id == row.id).values(deleted_at=func.now()).returning(models.c.deleted_at)
     ).scalar_one()
@@ -45,14 +45,6 @@ def restore_model(session: Session, row: Row[Any], retention: timedelta) -> None
     session.execute(update(models).where(models.c.id == row.id).values(values))
 
 
-def purge_model(session: Session, row: Row[Any]) -> int:
-    """Remove a model, deleted or not, with everything that hangs on it; how many versions that were."""
-    _refuse_where_live(session, deployments.c.model_id == row.id, row.name, "model_deployed")
-    held = session.execute(select(func.count()).where(versions.c.model_id == row.id)).scalar_one()
-    session.execute(delete(models).where(models.c.id == row.id))
-    return held
-
-
 def delete_version(session: Session, row: Row[Any], by: UUID) -> datetime:
     """Delete a version of a model whose row is locked; when it was. Raises `Conflict` where it is relied upon."""
     refuse_where_relied_upon(session, row)
@@ -67,6 +59,11 @@ def delete_version(session: Session, row: Row[Any], by: UUID) -> datetime:
         .returning(versions.c.deleted_at)
     ).scalar_one()
     return when
+
+
+def refuse_where_deployed(session: Session, row: Row[Any]) -> None:
+    """Raises `Conflict` where a version of a model is live. The caller has locked it."""
+    _refuse_where_live(session, deployments.c.model_id == row.id, row.name, "model_deployed")
 
 
 def refuse_where_relied_upon(session: Session, row: Row[Any]) -> None:

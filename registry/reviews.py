@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, and_, func, insert, literal_column, o
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from registry import audit, deployments
+from registry import audit, deployments, store
 from registry.audit import Actor
 from registry.errors import Denied, Missing
 from registry.tables import condemned, models, users, versions, waivers
@@ -61,12 +61,7 @@ def condemn(
         .on_conflict_do_nothing()
         .returning(condemned.c.sha256)
     ).one_or_none()
-    found = session.execute(
-        select(versions.c.id, versions.c.verdict)
-        .where(holds(sha256))
-        .order_by(versions.c.id)
-        .with_for_update(key_share=True)
-    ).all()
+    found = store.lock_versions(session, holds(sha256))
     changed = [(row.id, row.verdict) for row in found if row.verdict != "malicious"]
     ids = [one for one, _ in changed]
     session.execute(update(versions).where(versions.c.id.in_(ids)).values(verdict="malicious", waived_until=None))
@@ -80,6 +75,7 @@ def condemn(
 
 def forget_rules(session: Session) -> None:
     """Have every clean version count as judged by other rules than today's."""
+    store.lock_versions(session, versions.c.verdict == "clean")
     session.execute(update(versions).where(versions.c.verdict == "clean").values(ruleset=None))
 
 
@@ -111,13 +107,11 @@ def revoke(session: Session, waiver_id: UUID) -> tuple[Waiver, list[Row[Any]]]:
     if ended is None:
         raise Missing("waiver_not_found", "There is no such waiver, or it has been revoked already.")
     (waiver,) = _waivers(session, waivers.c.id == waiver_id)
-    leaning = session.execute(
-        update(versions)
-        .where(holds(waiver.sha256), versions.c.verdict == "clean", versions.c.waived_until.is_not(None))
-        .values(waived_until=func.now())
-        .returning(versions)
-    ).all()
-    return waiver, list(leaning)
+    leans = and_(holds(waiver.sha256), versions.c.verdict == "clean", versions.c.waived_until.is_not(None))
+    leaning = store.lock_versions(session, leans)
+    ids = [row.id for row in leaning]
+    session.execute(update(versions).where(versions.c.id.in_(ids)).values(waived_until=func.now()))
+    return waiver, leaning
 
 
 def in_force(session: Session, sha256: Collection[str]) -> list[Waiver]:

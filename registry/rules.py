@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from registry import licences
 from registry.demands import Demand, among, bounded, settled
 
 TARGETS = ("development", "staging", "production")
@@ -209,7 +210,7 @@ def _licence_in(evidence: Evidence, asked: Licences) -> Demand:
     about = "licence"
     if not evidence.licence:
         return among(about, None, asked.licences, unknown="none was declared")
-    fits = _allows(evidence.licence, {one.casefold() for one in asked.licences})
+    fits = licences.offers(evidence.licence, asked.licences)
     return among(about, evidence.licence, asked.licences, fits=fits)
 
 
@@ -231,30 +232,6 @@ def _metric(evidence: Evidence, name: str, dataset: str | None) -> tuple[str, fl
 
 def _newest(metrics: Sequence[Metric], name: str, dataset: str | None) -> Metric | None:
     return next((one for one in metrics if one.name == name and dataset in (None, one.dataset)), None)
-
-
-def _allows(expression: str, allowed: set[str]) -> bool:
-    """Whether what an SPDX expression offers is among the allowed: with OR one part is enough, with AND it takes all."""
-    from license_expression import ExpressionError, Licensing
-
-    if expression.casefold() in allowed:
-        return True
-    licensing = Licensing()
-    try:
-        parsed = licensing.parse(expression)
-    except ExpressionError:
-        return False
-
-    def fits(part: Any) -> bool:
-        match part:
-            case licensing.OR():
-                return any(map(fits, part.args))
-            case licensing.AND():
-                return all(map(fits, part.args))
-            case _:
-                return str(part).casefold() in allowed
-
-    return parsed is not None and fits(parsed)
 
 
 RULES: Mapping[str, Rule] = {

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePosixPath
 from typing import Any
 from uuid import UUID
 
@@ -180,15 +179,6 @@ def upload(session: Session, version_id: UUID) -> Row[Any]:
     ).one()
 
 
-BLOBS = "sha256/"
-"""What the keys of the registry bucket begin with."""
-
-
-def blob_key(sha256: str, name: str) -> str:
-    """Where bytes lie in the registry bucket: the key names their digest, so it is never written with others."""
-    return f"{BLOBS}{sha256[:2]}/{sha256}/{PurePosixPath(name).name}"
-
-
 def staged(session: Session, keys: Sequence[str]) -> set[str]:
     """Which of these staging keys belong to a version."""
     return set(session.execute(select(versions.c.staging_key).where(versions.c.staging_key.in_(keys))).scalars())
@@ -218,9 +208,15 @@ def visible(viewer: Viewer) -> Select[Any]:
 
 
 def list_versions(
-    session: Session, model_id: UUID, *, status: str | None = None, is_default: bool | None = None
+    session: Session,
+    model_id: UUID,
+    *,
+    status: str | None = None,
+    is_default: bool | None = None,
+    below: int | None = None,
+    limit: int | None = None,
 ) -> list[Row[Any]]:
-    """Newest first. The caller has found the model, so may see its versions."""
+    """Newest first, those with an ordinal `below`. The caller has found the model, so may see its versions."""
     query = _versions(model_id)
     if status is not None:
         query = query.where(versions.c.status == status)
@@ -231,7 +227,9 @@ def list_versions(
             .exists()
         )
         query = query.where(default if is_default else ~default)
-    return list(session.execute(query.order_by(versions.c.ordinal.desc())))
+    if below is not None:
+        query = query.where(versions.c.ordinal < below)
+    return list(session.execute(query.order_by(versions.c.ordinal.desc()).limit(limit)))
 
 
 def find_version(session: Session, model_id: UUID, reference: str, *, lock: bool = False) -> Row[Any]:
@@ -267,6 +265,15 @@ def find_version(session: Session, model_id: UUID, reference: str, *, lock: bool
 def lock_version(session: Session, version_id: UUID) -> None:
     """Let nobody else change the version until the transaction ends."""
     session.execute(select(versions.c.id).where(versions.c.id == version_id).with_for_update()).one()
+
+
+def lock_versions(session: Session, wanted: ColumnElement[bool]) -> list[Row[Any]]:
+    """Those versions, locked one after the other in the order of their ids: so two who lock several never wait for each other.
+
+    Whoever locks models too does that first.
+    """
+    query = select(versions).where(wanted).order_by(versions.c.id)
+    return list(session.execute(query.with_for_update(key_share=True)))
 
 
 def pin(session: Session, version_id: UUID, device: str, variant: str) -> None:

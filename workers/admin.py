@@ -180,7 +180,7 @@ def _hashed(*, from_stdin: bool) -> str:
     try:
         return tokens.Passwords().hash(password)
     except ModuleNotFoundError:
-        sys.exit("Passwords are hashed where the API is installed: run this there, or use --key.")
+        sys.exit("Passwords are hashed where the extra api or worker is installed: run this there, or use --key.")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from pipeline.stage import (
     Upload,
     with_packed,
 )
-from registry import reviews
+from registry import blobs, bundles, reviews
 from registry import store as registry
 from registry.waivers import Waiver
 from shared.db import Begin
@@ -51,6 +51,8 @@ PASSABLE = 0o711
 
 LARGEST = 20 << 30
 """Bytes: the largest file that a stage may leave."""
+ORIGIN = ("name", "role", "sha256", "size", "meta")
+"""What a stage may know of the document that came with an import."""
 
 
 class Abandoned(Exception):
@@ -71,6 +73,7 @@ class Workshop:
             self._row = registry.upload(session, store.version_of(session, run_id))
             self._errand = evidence.errand(session, run_id)
             self.earlier: Mapping[str, Passage] = evidence.earlier(session, run_id, self._errand.purpose)
+            origin = bundles.origin(session, self._row.id)
         self._packed = self.earlier.get("validate", Passage(facts={}, files=()))
         self.upload = Upload(
             version_id=self._row.id,
@@ -81,9 +84,10 @@ class Workshop:
             size=self._row.size,
             sha256=self._row.sha256,
             declared=with_packed(self._row.declared, self._packed.facts.get("declared", {})),
+            origin=None if origin is None else {name: getattr(origin, name) for name in ORIGIN},
         )
         self.options: Mapping[str, Json] = {**tools.options, **self._errand.request}
-        self.publisher = Publishing(tools.staging, tools.registry, tools.signer)
+        self.publisher = Publishing(tools.begin, tools.staging, tools.registry, tools.signer)
         self.reviews = Decided(tools.begin)
 
     def __enter__(self) -> Self:
@@ -232,7 +236,7 @@ class Workshop:
 
     def _bucket(self, key: str) -> Bucket:
         """Where the object of that key lies: what was promoted in the registry, what a run that is over has kept in quarantine."""
-        if key.startswith(registry.BLOBS):
+        if key.startswith(blobs.BLOBS):
             return self._tools.registry
         return self._tools.quarantine if key.startswith(f"{self._row.id}/") else self._tools.staging
 
@@ -285,14 +289,18 @@ class LeasedSession:
 class Publishing:
     """Into the registry bucket, under keys that name the digest of what they hold."""
 
-    def __init__(self, staging: Bucket, registry_bucket: Bucket, signer: Signer) -> None:
+    def __init__(self, begin: Begin, staging: Bucket, registry_bucket: Bucket, signer: Signer) -> None:
+        self._begin = begin
         self._staging = staging
         self._registry = registry_bucket
         self._signer = signer
 
     def publish(self, file: File) -> str:
-        """Copy, read back what is really there, compare, return the key."""
-        key = registry.blob_key(file.sha256, file.name)
+        """Copy, read back what is really there, compare, return the key.
+
+        The step that made the file has reported it, and that is a claim: what is there already will stay.
+        """
+        key = blobs.key(file.sha256, file.name)
         if self._registry.size(key) != file.size:
             self._registry.copy(self._staging, file.key, key)
         found = self._registry.sha256(key)
@@ -305,8 +313,10 @@ class Publishing:
 
     def write(self, name: str, content: bytes, media_type: str) -> File:
         sha256 = hashlib.sha256(content).hexdigest()
-        key = registry.blob_key(sha256, name)
-        self._registry.put(key, content, media_type)
+        key = blobs.key(sha256, name)
+        with self._begin() as session:
+            blobs.hold(session, [sha256])
+            self._registry.put(key, content, media_type)
         return File(name=name, role="manifest", key=key, sha256=sha256, size=len(content), media_type=media_type)
 
     def sign(self, content: bytes) -> dict[str, str]:

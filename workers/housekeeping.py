@@ -8,7 +8,7 @@ import sys
 from datetime import timedelta
 from typing import Any, Literal, get_args
 
-from pipeline import garbage
+from pipeline import garbage, purging
 from shared.db import Begin
 from shared.errors import DependencyUnavailable
 from shared.settings import Settings
@@ -49,7 +49,7 @@ def _collect(wish: argparse.Namespace, begin: Begin, settings: Settings, buckets
         else:
             sys.stdout.write(f"{bucket.name}/{stored.key}  {stored.size:,} bytes\n")
 
-    purged = 0 if wish.dry_run else garbage.purge(begin, settings.delete_retention)
+    purged = 0 if wish.dry_run else purging.purge_overdue(begin, settings.delete_retention)
     grace = timedelta(seconds=settings.gc_grace)
     swept = garbage.collect(begin, **buckets, grace=grace, dry_run=wish.dry_run, tell=tell)
     objects, size = swept.objects.total(), swept.bytes.total()

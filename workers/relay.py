@@ -22,7 +22,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from pipeline import engine, garbage, online, store
+from pipeline import engine, garbage, online, purging, store
 from pipeline.promotability import Trust
 from pipeline.stage import discover
 from pipeline.staging import sweep_staging, sweep_transfers
@@ -228,7 +228,7 @@ class Relay:
             queue(self._begin, self._stages, current_rules(self._settings.second_opinions))
             self._looked = time.monotonic()
         if 0 < self._settings.gc_interval < time.monotonic() - self._collected:
-            garbage.purge(self._begin, self._settings.delete_retention)
+            purging.purge_overdue(self._begin, self._settings.delete_retention)
             garbage.collect(
                 self._begin,
                 staging=self._staging,

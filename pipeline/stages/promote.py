@@ -199,7 +199,11 @@ def _best(earlier: Mapping[str, Passage], published: list[dict[str, Json]]) -> d
 def _manifest(
     ctx: Context, gates: list[dict[str, Json]], published: list[dict[str, Json]], chosen: dict[str, str]
 ) -> bytes:
-    """What was let in and why, as canonical JSON: same evidence, same bytes."""
+    """What was let in and why, as canonical JSON: same evidence, same bytes.
+
+    What another instance told of the version is named too: it is kept beside what was made here.
+    """
+    kept = published if ctx.upload.origin is None else [*published, dict(ctx.upload.origin)]
     document = {
         "manifest": 1,
         "model": ctx.upload.model,
@@ -210,7 +214,7 @@ def _manifest(
             "size": ctx.upload.size,
             "format": ctx.upload.format,
         },
-        "artifacts": [{key: entry[key] for key in ("name", "role", "sha256", "size", "meta")} for entry in published],
+        "artifacts": [{key: entry[key] for key in ("name", "role", "sha256", "size", "meta")} for entry in kept],
         "best": chosen,
         "gates": gates,
         "evidence": {stage: dict(passage.facts) for stage, passage in ctx.earlier.items()},

@@ -117,6 +117,7 @@ def said(evidence: Evidence, rule: str, **parameters: Any) -> tuple[str, str | N
         ),
         ({}, "licence_in", {"licences": ["mit", "ISC"]}, "passed", None),
         ({"licence": "MIT OR GPL-3.0-only"}, "licence_in", {"licences": ["MIT"]}, "passed", None),
+        ({"licence": "apache 2.0 AND mit"}, "licence_in", {"licences": ["MIT", "Apache License 2.0"]}, "passed", None),
         (
             {"licence": "MIT AND GPL-3.0-only"},
             "licence_in",

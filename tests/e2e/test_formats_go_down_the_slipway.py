@@ -1,4 +1,4 @@
-"""A real model in every form, from `slipway push` to promoted, pulled and used."""
+"""A real model in every form, from `slipway push` to promoted, pulled and used, here and in another instance."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import json
 import pickle
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx2
 import numpy as np
 import onnxruntime
+import psycopg
 import pytest
 from slipway import Client
+from slipway.bundles import unpacked
+from slipway.errors import BrokenBundle
+from sqlalchemy.engine import make_url
 
-if TYPE_CHECKING:
-    from stack.launcher import Stack
+from shared.signing import Signer
+from stack.launcher import Stack
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -124,3 +127,75 @@ def test_flower_wants_a_password_and_shows_model_run_and_stage(slipway: Stack, c
     shown = [task for identifier, task in tasks.items() if identifier.startswith(run.id)]
     assert shown
     assert f"model={run.model}@{run.version} run={run.id} stage=" in shown[0]["kwargs"]
+
+
+@pytest.fixture
+def elsewhere(slipway: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """Another instance, whole: its own processes, database, broker, buckets and signing key. It trusts the first one."""
+    here = slipway.environment
+    monkeypatch.setenv("TRUSTED_KEYS", json.dumps([Signer(here["SIGNING_KEY"]).public_key]))
+    with psycopg.connect(here["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("CREATE DATABASE elsewhere")
+    given = {name: value for name, value in here.items() if name.startswith(("S3_", "CLAMD_"))} | {
+        "DATABASE_URL": make_url(here["DATABASE_URL"]).set(database="elsewhere").render_as_string(hide_password=False),
+        "REDIS_URL": here["REDIS_URL"].rsplit("/", 1)[0] + "/1",
+        "S3_BUCKET_PREFIX": "elsewhere",
+        "PATH": here["PATH"],
+    }
+    with Stack(tmp_path / "elsewhere", without=("flower",), given=given, quiet=True) as other:
+        key = Path(other.environment["SLIPWAY_HOME"], "admin.key").read_text().strip()
+        with Client(other.environment["SLIPWAY_URL"], key) as client:
+            yield client
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # two whole instances
+def test_a_version_moves_to_another_instance_and_is_published_there_with_its_past_or_refused_where_it_was_touched(
+    models: Path, client: Client, elsewhere: Client, slipway: Stack, tmp_path: Path
+) -> None:
+    first = client.wait(client.push(models / "digits.onnx", "moving", version="2.1.0", metrics={"accuracy": 0.98}))
+    assert first.status == "succeeded"
+    bundle, trusted = tmp_path / "moving.zip", [Signer(slipway.environment["SIGNING_KEY"]).public_key]
+    client.bundles.export("moving@2.1.0", bundle, keys=trusted)
+
+    with unpacked(bundle) as (_, parts):
+        sent = {part: (path.name, path.read_bytes()) for part, path in parts.items()}
+    document, signature = sent["bundle_file"][1], json.loads(sent["signature_file"][1])
+    stranger = Signer("a key that nobody over there has heard of")
+    resigned = signature | {"key_id": stranger.key_id, "signature": stranger.sign(document).value}
+    touched = {
+        "bundle_file": ("bundle.json", document.replace(b'"clean"', b'"CLEAN"')),
+        "signature_file": ("bundle.sig", json.dumps(resigned).encode()),
+        "model_file": (sent["model_file"][0], sent["model_file"][1][:-1] + b"!"),
+    }
+    with httpx2.Client(headers={"Authorization": f"Bearer {elsewhere.token}"}, timeout=60) as wire:
+        for part, lie in touched.items():
+            answer = wire.post(f"{elsewhere.url}/api/v1/bundles", files=sent | {part: lie})
+            expected = (400, "digest_mismatch") if part == "model_file" else (403, "untrusted_bundle")
+            assert (answer.status_code, answer.json()["code"]) == expected
+    broken = tmp_path / "broken.zip"
+    broken.write_bytes(bundle.read_bytes().replace(sent["model_file"][1], touched["model_file"][1]))
+    with pytest.raises(BrokenBundle):
+        elsewhere.bundles.send(broken, keys=trusted)
+    assert list(elsewhere.models()) == []
+
+    run = elsewhere.wait(elsewhere.bundles.send(bundle, keys=trusted))
+    assert (run.status, [step.status for step in run.steps]) == ("succeeded", ["passed"] * 6)
+    there, here = elsewhere.version("moving@2.1.0"), client.version("moving@2.1.0")
+    assert (there.verdict, there.raw["aliases"]) == ("clean", ["default"])
+    assert there.sha256 == here.sha256
+    assert [each.value for each in elsewhere.metrics.history("moving@2.1.0")] == [0.98]
+    assert elsewhere.signatures.of("moving@2.1.0").sealed
+    origin = elsewhere.bundles.origin("moving@2.1.0")
+    assert (origin.model, origin.version, origin.key_id) == ("moving", "2.1.0", signature["key_id"])
+    canonical = next(each for each in origin.artifacts if each["name"] == "onnx-fp32")
+    assert (canonical["outcome"], canonical["toolchain_same"]) == ("same", True)
+    past = elsewhere.pull("moving@2.1.0", to=tmp_path / "past.json", artifact="imported-bundle.json")
+    assert past.read_bytes() == document
+    assert elsewhere.pull("moving@2.1.0", to=tmp_path, artifact="source").read_bytes() == sent["model_file"][1]
+    heldout = np.load(models / "digits-heldout.npz")
+    served = onnxruntime.InferenceSession(elsewhere.pull("moving@2.1.0", to=tmp_path / "best.onnx"))
+    (scores,) = served.run(None, {served.get_inputs()[0].name: heldout["images"]})
+    assert np.mean(scores.argmax(1) == heldout["labels"]) > 0.97
+    again = elsewhere.bundles.export("moving@2.1.0", tmp_path / "again.zip")
+    assert again.document["model"]["name"] == "moving"

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from registry import reviews, store
+from registry import blobs, reviews, store
 from registry.store import Artifact
 from shared.db import Begin
 from shared.settings import Settings
@@ -33,7 +33,7 @@ class Shelf:
 def artifact(registry: Bucket, name: str, role: str, content: bytes) -> Artifact:
     """An artifact whose bytes are in the registry bucket."""
     sha256 = hashlib.sha256(content).hexdigest()
-    key = store.blob_key(sha256, f"{name}.bin")
+    key = blobs.key(sha256, f"{name}.bin")
     registry.put(key, content)
     return Artifact(
         name=name,

@@ -432,6 +432,18 @@ def test_a_deleted_model_is_gone_until_it_is_restored(join: Join, word: str, beg
     ]
 
 
+def test_a_purge_names_the_runs_that_have_to_be_cancelled_first(submit: Submit, join: Join, word: str) -> None:
+    admin, run_id = join("admin").client, submit(model=word)
+    path = f"{MODELS}/{admin.get(f'/api/v1/runs/{run_id}').json()['links']['model'].rsplit('/', 1)[1]}"
+    for _ in ("live", "deleted"):
+        told = problem(admin.delete(path, params={"purge": True}), 409, "runs_under_way")
+        assert (told["details"], "/cancel" in told["hint"]) == ([str(run_id)], True)
+        admin.delete(path)
+    assert admin.post(f"/api/v1/runs/{run_id}/cancel").json()["status"] == "cancelled"
+    assert admin.delete(path, params={"purge": True}).json()["name"] == word
+    problem(admin.get(f"/api/v1/runs/{run_id}"), 404, "run_not_found")
+
+
 def test_what_is_live_or_has_an_alias_is_not_deleted(
     submit: Submit, owner: UUID, url: str, parts: Any, begin: Begin, word: str
 ) -> None:

@@ -119,6 +119,15 @@ def test_the_first_version_that_is_published_is_the_default_until_another_is_act
         ("1.1.0", []),
         ("1.0.0", []),
     ]
+    page = ada.get(f"{here}/versions", params={"limit": 2})
+    following = ada.get(page.links["next"]["url"])
+    assert [one["version"] for one in (*page.json()["items"], *following.json()["items"])] == [
+        "1.2.0",
+        "1.1.0",
+        "1.0.0",
+    ]
+    assert (following.json()["next"], following.links) == (None, {})
+    problem(ada.get(f"{here}/versions", params={"cursor": "MQ"}), 400, "invalid_cursor")
 
     def versions(**wanted: Any) -> list[str]:
         return [one["version"] for one in ada.get(f"{here}/versions", params=wanted).json()["items"]]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -14,14 +16,18 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from pipeline import engine, garbage, store
+from pipeline import engine, garbage, purging, store
 from pipeline.run import Cancel
-from registry import audit
+from pipeline.stage import File
+from registry import audit, blobs
 from registry import store as registry
 from shared.db import Begin
 from shared.settings import Settings
-from shared.storage import Bucket, Storage
+from shared.signing import Signer
+from shared.storage import Bucket, Storage, Stored
+from tests.integration.test_api_runs import move
 from workers import housekeeping
+from workers.context import Publishing
 
 EVERYTHING = timedelta(seconds=-60)
 """A grace that is over for everything, whatever the storage's clock says."""
@@ -34,7 +40,7 @@ class Place:
 
     begin: Begin
     staging: Bucket
-    registry: Bucket
+    registry: Bucket | Interrupted
     quarantine: Bucket
 
     def collect(self, grace: timedelta = EVERYTHING, **more: bool) -> int:
@@ -43,7 +49,7 @@ class Place:
 
     def publish(self, version_id: UUID, content: bytes, name: str = "onnx-fp32") -> str:
         sha256 = hashlib.sha256(content).hexdigest()
-        key = registry.blob_key(sha256, f"{name}.onnx")
+        key = blobs.key(sha256, f"{name}.onnx")
         self.registry.put(key, content)
         made = registry.Artifact(
             name=name, role="canonical", key=key, sha256=sha256, size=len(content), media_type="a/b", meta={}
@@ -70,7 +76,7 @@ class Place:
             session.execute(text(statement), {"id": row_id, "days": days})
 
     def purged(self) -> int:
-        return garbage.purge(self.begin, MONTH)
+        return purging.purge_overdue(self.begin, MONTH)
 
 
 @pytest.fixture
@@ -129,7 +135,7 @@ def test_nothing_goes_before_its_time(place: Place, version: Callable[..., UUID]
         deployed,
     )
     assert place.purged() == 0
-    fresh = registry.blob_key("f" * 64, "fresh.onnx")
+    fresh = blobs.key("f" * 64, "fresh.onnx")
     place.registry.put(fresh, b"its row is on its way")
     assert place.collect(grace=timedelta(hours=1)) == 0
     assert place.registry.size(fresh) is not None
@@ -175,7 +181,7 @@ def test_what_a_live_run_has_made_is_not_garbage_although_no_artifact_names_it_y
     """The worst moment: old bytes of a version that is gone, and a promotion that is about to find them in place."""
     run_id = submit()
     digest = "e" * 64
-    place.registry.put(registry.blob_key(digest, "canonical.onnx"), b"x")
+    place.registry.put(blobs.key(digest, "canonical.onnx"), b"x")
     report = {"facts": {}, "files": [{"sha256": digest}]}
     with begin() as session:
         session.execute(
@@ -185,6 +191,78 @@ def test_what_a_live_run_has_made_is_not_garbage_although_no_artifact_names_it_y
     assert place.collect() == 0
     with begin() as session:
         engine.send(session, run_id, Cancel())
+    assert place.collect() == 1
+
+
+@dataclass(frozen=True)
+class Interrupted:
+    """A bucket in which something happens once its objects are listed, or right before some are removed."""
+
+    bucket: Bucket
+    listed: Callable[[], None] = lambda: None
+    deciding: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bucket, name)
+
+    def list(self, prefix: str = "") -> list[Stored]:
+        found = list(self.bucket.list(prefix))
+        if not prefix:
+            self.listed()
+        return found
+
+    def delete(self, keys: Sequence[str]) -> None:
+        self.deciding()
+        self.bucket.delete(keys)
+
+
+def test_a_run_that_comes_to_bytes_which_are_being_removed_waits_and_publishes_them_whole(
+    place: Place, submit: Callable[..., UUID], begin: Begin
+) -> None:
+    """Garbage, a run that makes the same bytes again, and a collection that has decided already."""
+    content = uuid4().bytes
+    sha256 = hashlib.sha256(content).hexdigest()
+    key = blobs.key(sha256, "canonical.onnx")
+    place.registry.put(key, content)
+    run_id = submit("convert", "promote")
+    file = File(
+        name="canonical.onnx",
+        role="canonical",
+        key=f"runs/{run_id}/convert/1/canonical.onnx",
+        sha256=sha256,
+        size=len(content),
+    )
+    place.staging.put(file.key, content)
+    reported: list[Future[None]] = []
+
+    def report() -> None:
+        reported.append(pool.submit(move, begin, run_id, "convert", {"facts": {}, "files": [asdict(file)]}))
+        assert wait(reported, timeout=0.5).not_done  # the claim waits for the end of the removal
+
+    with ThreadPoolExecutor(1) as pool:
+        interrupted = replace(place, registry=Interrupted(place.registry, deciding=report))
+        assert interrupted.collect() == 1
+        reported[0].result(timeout=10)
+    publishing = Publishing(begin, place.staging, place.registry, Signer("the key of this test, of 32 bytes"))
+    assert publishing.publish(file) == key
+    assert place.collect() == 0
+    assert place.registry.read(key) == content
+    with begin() as session:
+        engine.send(session, run_id, Cancel())
+    place.staging.delete([file.key])
+
+
+def test_bytes_that_somebody_writes_again_while_garbage_is_sought_stay(place: Place, begin: Begin) -> None:
+    """As the document of a bundle that is imported again: its row comes after its bytes, and no run has reported it."""
+    sha256 = uuid4().hex * 2
+    key = blobs.key(sha256, "imported-bundle.json")
+    place.registry.put(key, b"of an import that failed")
+    with begin() as session:
+        blobs.hold(session, [sha256])
+        assert place.collect() == 0
+    time.sleep(2.5)
+    again = Interrupted(place.registry, listed=lambda: place.registry.put(key, b"of an import that failed"))
+    assert replace(place, registry=again).collect(timedelta(seconds=1)) == 0
     assert place.collect() == 1
 
 

@@ -10,7 +10,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,15 @@ def test_what_our_converter_wrote_is_read_again_and_its_evidence_kept(
     assert gate(manifest["gates"], "outputs_clean")["evidence"] == [evidence]
     told = report.facts["manifest"]
     assert told["signature"] == {"over": told["sha256"]}
+
+
+def test_what_another_instance_told_is_sealed_by_the_manifest_too(work: Callable[..., Work], canonical: Path) -> None:
+    ctx = work(canonical)
+    told = {"name": "imported-bundle.json", "role": "evidence", "sha256": "b" * 64, "size": 9, "meta": {"key_id": "k"}}
+    ctx.upload = replace(ctx.upload, origin=told)
+    report: Report = STAGE.run(ctx)
+    assert told in json.loads(ctx.publisher.held["manifest.json"])["artifacts"]
+    assert "imported-bundle.json" not in [each["name"] for each in report.facts["published"]]
 
 
 @pytest.mark.parametrize("content", [pickle.dumps(os.system)[:-1] + b"V/bin/true\n\x85R.", b"\x93\x01\x02\x03" * 50])

@@ -7,8 +7,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +24,8 @@ from api.deps import Services
 from pipeline import store
 from registry import deployments, reviews
 from registry import store as registry
+from registry.audit import Actor
+from registry.errors import Conflict
 from shared.db import Begin
 from shared.signing import Signature, Signer, verify
 from tests.integration.api_fixtures import Person, ada, app, join, parts, problem, served, url
@@ -46,7 +52,7 @@ def publish(begin: Begin, parts: Services, submit: Submit, model: str) -> Publis
         run_id = submit(*PLAN, model=model)
         with begin() as session:
             row = registry.upload(session, store.version_of(session, run_id))
-        publishing = Publishing(parts.staging, parts.registry, signer or parts.signer)
+        publishing = Publishing(parts.begin, parts.staging, parts.registry, signer or parts.signer)
         form: dict[str, Any] = {
             "name": "onnx-fp32",
             "role": "canonical",
@@ -323,6 +329,68 @@ def test_a_version_that_is_condemned_is_taken_down_and_what_was_before_can_go_up
     assert (back.status_code, back.json()["version"]) == (201, first)
     newest, *_ = join("admin").client.get("/api/v1/audit", params={"subject": down["id"]}).json()["items"]
     assert (newest["action"], newest["actor"]) == ("deployment.ended", "slipway")
+
+
+def test_reviewers_and_a_rollback_at_once_wait_for_each_other_but_never_in_a_circle(
+    begin: Begin, submit: Submit, owner: UUID, join: Join, model: str
+) -> None:
+    """Many versions hold one file; each of the three changes several of them, and Postgres would end one in a deadlock."""
+    sha256 = uuid4().hex * 2
+    with begin() as session:
+        runs = [submit(model=model, sha256=sha256) for _ in range(7)]
+        # As they lie in the table, which is not the order of locks.
+        ids = sorted((store.version_of(session, run_id) for run_id in runs), reverse=True)
+        row = registry.find_model(session, registry.Viewer(user_id=owner), model)
+    ada, grace, start = Actor(id=owner, name="ada"), join("models:review"), Barrier(4)
+
+    def reset() -> UUID:
+        with begin() as session:
+            session.execute(text("DELETE FROM condemned"))
+            session.execute(text("DELETE FROM deployments WHERE model_id = :id"), {"id": row.id})
+            good = "UPDATE versions SET verdict = 'clean', published_at = now(), waived_until = now() + interval '1 day' WHERE id = :id"
+            was = (
+                "INSERT INTO deployments (model_id, version_id, target, deployed_by, status, ended_at, deployed_at)"
+                " VALUES (:model, :id, 'production', :by, :status, :ended, now() + make_interval(secs => :place))"
+            )
+            for place, version_id in enumerate(ids):
+                live = version_id == ids[-1]
+                about = {"model": row.id, "id": version_id, "by": owner, "place": place}
+                about |= {"status": "live" if live else "superseded", "ended": None if live else datetime.now(UTC)}
+                session.execute(text(good), {"id": version_id})
+                session.execute(text(was), about)
+            version, until = registry.upload(session, ids[0]), datetime.now(UTC) + timedelta(days=1)
+            return reviews.grant(
+                session, version, sha256=sha256, rule="a.rule", reason="fine", by=grace.id, expires_at=until
+            )
+
+    def roll_back() -> None:
+        with suppress(Conflict), begin() as session:  # when the condemnation was first, nothing is left
+            start.wait()
+            there = registry.find_model(session, registry.Viewer(user_id=owner), model, lock=True)
+            deployments.roll_back(session, there, "production", reason="slow", actor=ada)
+
+    def condemn() -> None:
+        with begin() as session:
+            start.wait()
+            reviews.condemn(session, sha256, reason="evil", by=owner, actor=ada, version_id=ids[0])
+
+    def revoke(waiver_id: UUID) -> None:
+        with begin() as session:
+            start.wait()
+            reviews.revoke(session, waiver_id)
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(12):
+            waiver_id = reset()
+            at_once = [pool.submit(roll_back), pool.submit(condemn), pool.submit(revoke, waiver_id)]
+            with begin() as session:
+                registry.lock_version(session, ids[3])  # each gets some of the others, and waits
+                start.wait()
+                time.sleep(0.1)
+            for done in at_once:
+                done.result()
+            with begin() as session:
+                assert deployments.live(session, model_id=row.id) == []
 
 
 def test_a_deployment_is_ended_by_who_may_and_once(

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.errors import Unavailable
 from pipeline.stage import File
+from shared.db import Begin
 from shared.settings import Settings
 from shared.signing import Signer
 from shared.storage import Bucket, Storage
@@ -44,27 +45,33 @@ def key_of(file: File) -> str:
     return f"sha256/{file.sha256[:2]}/{file.sha256}/{file.name}"
 
 
-def test_the_bytes_that_were_reported_are_published_under_their_digest(staging: Bucket, registry: Bucket) -> None:
+def test_the_bytes_that_were_reported_are_published_under_their_digest(
+    begin: Begin, staging: Bucket, registry: Bucket
+) -> None:
     file = staged(staging, CHECKED)
-    publishing = Publishing(staging, registry, SIGNER)
+    publishing = Publishing(begin, staging, registry, SIGNER)
     assert publishing.publish(file) == publishing.publish(file) == key_of(file)
     assert registry.sha256(key_of(file)) == file.sha256
 
 
-def test_bytes_that_were_exchanged_after_the_checks_are_not_published(staging: Bucket, registry: Bucket) -> None:
+def test_bytes_that_were_exchanged_after_the_checks_are_not_published(
+    begin: Begin, staging: Bucket, registry: Bucket
+) -> None:
     """Of the same length: a size alone would not tell."""
     file = staged(staging, SWAPPED)
     assert staging.size(file.key) == file.size
     with pytest.raises(Unavailable) as caught:
-        Publishing(staging, registry, SIGNER).publish(file)
+        Publishing(begin, staging, registry, SIGNER).publish(file)
     assert caught.value.code == "digest_mismatch"
     assert registry.size(key_of(file)) is None
 
 
-def test_wrong_bytes_that_lie_in_the_registry_already_are_found_and_removed(staging: Bucket, registry: Bucket) -> None:
+def test_wrong_bytes_that_lie_in_the_registry_already_are_found_and_removed(
+    begin: Begin, staging: Bucket, registry: Bucket
+) -> None:
     file = staged(staging, CHECKED)
     registry.put(key_of(file), bytes(file.size))
-    publishing = Publishing(staging, registry, SIGNER)
+    publishing = Publishing(begin, staging, registry, SIGNER)
     with pytest.raises(Unavailable):
         publishing.publish(file)
     assert registry.size(key_of(file)) is None
