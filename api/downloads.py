@@ -72,7 +72,7 @@ def download(
     """Short-lived URLs of a version's files, for versions that the scan found clean only.
 
     Without `component`: of one artifact. With it: of every file of those components, and what is absent is said.
-    What was uploaded goes back to its owner and to nobody else, not even where the model is public.
+    What was uploaded goes back to the model's owner and to who uploaded it, to nobody else, also where the model is public.
     """
     if artifact is not None and component:
         raise invalid({"query.component": "cannot be combined with artifact"})
@@ -138,7 +138,7 @@ def _files(session: Session, parts: Services, asking: Principal, owner: Row[Any]
         size=row.size,
         media_type=RAW,
     )
-    mine = asking.viewer.admin or owner.owner_id == asking.viewer.user_id
+    mine = asking.viewer.admin or asking.user_id in (owner.owner_id, row.uploaded_by)
     return [*made, *beside, *([source] if mine else [])]
 
 

@@ -18,7 +18,7 @@ from api.versions import described, find, refuse_unless_clean
 from pipeline import engine, evidence, online, planning, selection
 from pipeline import store as runs
 from pipeline.run import Purpose, Step
-from registry import audit, store
+from registry import audit, quotas, store
 from registry.audit import Actor
 
 router = APIRouter(prefix="/models/{model}/versions/{version}", tags=["versions"])
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/models/{model}/versions/{version}", tags=["versions"
 Uploader = Annotated[Principal, Depends(require("models:upload"))]
 Device = Annotated[str, Path(pattern=r"^(cpu|sm[0-9]{2,3})$", description="`cpu`, or a GPU's architecture: `sm90`")]
 
-_CHANGES_ONE = ("unauthenticated", "forbidden", "model_not_found", "version_not_found")
+_CHANGES_ONE = ("unauthenticated", "forbidden", "not_granted", "model_not_found", "version_not_found")
 _RUNS_FOR_ONE = (*_CHANGES_ONE, "quarantined", "not_yet_scanned", "not_published", "not_servable", "run_under_way")
 
 
@@ -34,7 +34,7 @@ _RUNS_FOR_ONE = (*_CHANGES_ONE, "quarantined", "not_yet_scanned", "not_published
     "/variants",
     summary="Add variants",
     status_code=HTTPStatus.ACCEPTED,
-    responses=documented(*_RUNS_FOR_ONE, "variant_exists", "invalid_field"),
+    responses=documented(*_RUNS_FOR_ONE, "quota_exceeded", "variant_exists", "invalid_field"),
 )
 def add_variants(
     model: str,
@@ -47,9 +47,10 @@ def add_variants(
 ) -> Run:
     """As a run of its own: made from the canonical file, verified, measured, and published beside what is there.
 
-    Nothing that is published changes. A variant for a GPU is built by a worker that has one, and waits for it.
+    Nothing that is published changes. A variant for a GPU is built by a worker that has one, and waits for it. The quota
+    of the model's owner must have room for each as if it were as large as the canonical file.
     """
-    row = _published(session, asking, model, version)
+    owner, row = _published(session, asking, model, version)
     offered = planning.offered(parts.stages)
     unknown = sorted(set(wish.variants) - set(offered))
     if unknown:
@@ -59,6 +60,8 @@ def add_variants(
     if there:
         detail = f"{row.version} has {', '.join(there)} already; artifacts never change."
         raise Problem(HTTPStatus.CONFLICT, "variant_exists", detail)
+    each = max((one.size for one in store.list_artifacts(session, row.id) if one.role == "canonical"), default=0)
+    quotas.admit_bytes(session, owner.owner_id, parts.settings.plans, each * len(set(wish.variants)))
     request = {"variants": sorted(wish.variants), "recorded": recorded}
     plan = planning.addition(parts.stages, wish.variants, queues=evidence.queues(session, row.id))
     return _begin(session, response, asking, row, purpose=Purpose.VARIANT, plan=plan, request=request)
@@ -75,7 +78,7 @@ def rebuild(model: str, version: str, response: Response, asking: Uploader, sess
 
     The report of the step `compare` says `same`, both digests of each artifact, and where the toolchains differ.
     """
-    row = _published(session, asking, model, version)
+    _, row = _published(session, asking, model, version)
     request = {"recorded": evidence.recorded(session, row.id)}
     plan = planning.rebuild(parts.stages, queues=evidence.queues(session, row.id))
     return _begin(session, response, asking, row, purpose=Purpose.REBUILD, plan=plan, request=request)
@@ -113,22 +116,23 @@ def unpin(model: str, version: str, device: Device, asking: Uploader, session: T
 
 def _own(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
     """A version that the asker may change, locked: of two who ask at once the second sees what the first did."""
-    owner, row = find(session, asking.viewer, model, version)
-    if not (asking.viewer.admin or owner.owner_id == asking.user_id):
-        raise Problem(HTTPStatus.FORBIDDEN, "forbidden", "Only the model's owner changes its versions.")
+    owner, row = find(session, asking.viewer, model, version, permission="models:upload")
+    if not (asking.viewer.admin or asking.user_id in (owner.owner_id, row.uploaded_by)):
+        detail = f"Only {owner.owner}, who owns {owner.name}, and who uploaded {row.version} decide about its variants."
+        raise Problem(HTTPStatus.FORBIDDEN, "not_granted", detail)
     store.lock_version(session, row.id)
     return owner, store.find_version(session, owner.id, row.version)
 
 
-def _published(session: Session, asking: Principal, model: str, version: str) -> Row[Any]:
-    """A version that its owner may have variants made of."""
-    _, row = _own(session, asking, model, version)
+def _published(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
+    """A version that the asker may have variants made of, after its model."""
+    owner, row = _own(session, asking, model, version)
     refuse_unless_clean(row)
     if row.published_at is None:
         raise Problem(HTTPStatus.CONFLICT, "not_published", f"{row.version} is not published (yet).")
     if not row.servable:
         raise Problem(HTTPStatus.CONFLICT, "not_servable", f"{row.version} cannot be served, so nothing is made of it.")
-    return row
+    return owner, row
 
 
 def _begin(

@@ -65,6 +65,14 @@ def admit_model(session: Session, user_id: UUID, plans: Mapping[str, Plan]) -> N
         _judge("models", Amount(used=_models(session, user_id), allowed=allowed.models), 1)
 
 
+def admit_bytes(session: Session, user_id: UUID, plans: Mapping[str, Plan], more: int) -> None:
+    """Raises `Exhausted` where so many more bytes do not fit. Until the transaction ends nobody else is admitted."""
+    allowed = _allowed(_user(session, user_id), plans)
+    if allowed.bytes is not None:
+        _lock(session, user_id)
+        _judge("bytes", Amount(used=_bytes(session, user_id), allowed=allowed.bytes), more)
+
+
 def admit_version(
     session: Session, user_id: UUID, plans: Mapping[str, Plan], *, model: str, files: Iterable[tuple[str, int]]
 ) -> None:

@@ -344,7 +344,26 @@ def test_only_the_owner_of_a_clean_published_version_may_ask(
     with begin() as session:
         session.execute(text("UPDATE models SET visibility = 'public' WHERE id = :id"), {"id": row.model_id})
     by_id = f"/api/v1/models/{row.model_id}/versions/1.0.0"
-    problem(join().client.post(f"{by_id}/rebuild"), 403, "forbidden")
+    with begin() as session:
+        session.execute(text("UPDATE users SET max_bytes = 1 WHERE id = :id"), {"id": keeper})
+    assert problem(client.post(f"{here}/variants", json=wish), 403, "quota_exceeded")["details"]["what"] == "bytes"
+    helper = join()
+    grant = (
+        "INSERT INTO grants (model_id, user_id, permission, granted_by) VALUES (:model, :user, 'models:upload', :by)"
+    )
+    with begin() as session:
+        session.execute(text("UPDATE users SET max_bytes = NULL WHERE id = :id"), {"id": keeper})
+        session.execute(text(grant), {"model": row.model_id, "user": helper.id, "by": keeper})
+    problem(helper.client.put(f"{by_id}/pins/cpu", json={"variant": FP32}), 403, "not_granted")  # it is not hers
+    problem(helper.client.get(f"{by_id}/download", params={"artifact": "source"}), 404, "artifact_not_found")
+    with begin() as session:
+        session.execute(text("UPDATE versions SET uploaded_by = :by WHERE id = :id"), {"by": helper.id, "id": row.id})
+    assert helper.client.put(f"{by_id}/pins/cpu", json={"variant": FP32}).json()["pinned"] == {"cpu": FP32}
+    assert helper.client.delete(f"{by_id}/pins/cpu").json()["pinned"] == {}
+    assert helper.client.get(f"{by_id}/download", params={"artifact": "source"}).json()["name"] == "source"
+    with begin() as session:
+        session.execute(text("UPDATE versions SET uploaded_by = :by WHERE id = :id"), {"by": keeper, "id": row.id})
+    problem(join().client.post(f"{by_id}/rebuild"), 403, "not_granted")
     problem(join("models:read").client.put(f"{by_id}/pins/cpu", json={"variant": FP32}), 403, "forbidden")
     fresh = yard.here(yard.intake(keeper))
     problem(client.post(f"{fresh}/variants", json=wish), 423, "not_yet_scanned")
