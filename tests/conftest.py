@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import redis
 from alembic import command
 from alembic.config import Config
+from filelock import FileLock
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis
 from sqlalchemy.engine import make_url
@@ -59,6 +61,42 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
                 patch.setenv(name, value)
         patch.setenv("ENVIRONMENT", "development")
         yield
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """`once(name, make)`: a folder that the first to ask for it fills, whichever of this run's processes that is. Read only."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / f"once-{name}"
+        with FileLock(folder.with_suffix(".lock")):
+            if not folder.exists():
+                unfinished = folder.with_suffix(".unfinished")
+                shutil.rmtree(unfinished, ignore_errors=True)  # whoever made it failed
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def digits(once: Callable[..., Path]) -> Path:
+    """The digit classifier of `examples/digits.py` in every form."""
+    from examples import digits as example
+
+    return once("digits", example.write)
+
+
+@pytest.fixture(scope="session")
+def benign(once: Callable[..., Path]) -> dict[str, Path]:
+    """Files of every form that frameworks write and that we must let pass, by their names."""
+    from tests.readers.model_files import write_all
+
+    return {path.name: path for path in sorted(once("benign", write_all).iterdir())}
 
 
 def _created(database: str, *, like: str = "template1") -> str:

@@ -24,7 +24,8 @@ INCUMBENT = "incumbent"
 _TIMEOUT, _ROUNDS = 300.0, 15
 _BATCHES, _LARGEST = (8, 32), 128
 _SWEEP, _SWEEP_TURN = (10, 20), 0.03
-"""After how many rounds to look at the larger batches and at more threads, and how many seconds a turn has there."""
+"""After how many rounds to look at the larger batches and at more threads, twice as many as were asked for at most;
+and how many seconds a turn has there."""
 
 _MEASURING, _SWEEPING = 0.5, 0.3
 """Shares of the time left that the paired rounds may take, and each larger batch."""
@@ -132,7 +133,6 @@ def _contract(file: File) -> list[tuple[str, Json, Json]]:
 
 
 def _measure(ctx: Context, lineup: Lineup, deadline: Deadline) -> Measured:
-    first = max(1, int(ctx.options.get("benchmark_rounds", _ROUNDS)))
     with ExitStack() as stack:
         began = time.monotonic()
         entrants = _enter(ctx, stack, lineup, deadline)
@@ -141,7 +141,7 @@ def _measure(ctx: Context, lineup: Lineup, deadline: Deadline) -> Measured:
             entrants,
             deadline,
             batch=lineup.batch,
-            looks=speeds.schedule(first),
+            looks=speeds.schedule(_first_look(ctx)),
             seconds=deadline.left * _MEASURING,
             clear=_clear,
         )
@@ -188,6 +188,14 @@ def _clear(heat: Heat) -> bool:
     )
 
 
+def _first_look(ctx: Context) -> int:
+    return max(1, int(ctx.options.get("benchmark_rounds", _ROUNDS)))
+
+
+def _sweep_looks(ctx: Context) -> list[int]:
+    return sorted({min(one, 2 * _first_look(ctx)) for one in _SWEEP})
+
+
 def _sweep(ctx: Context, lineup: Lineup, entrants: Mapping[str, Entrant], deadline: Deadline) -> Iterable[Heat]:
     """The larger batches, as far as the model takes them and the time reaches."""
     for batch in _batch_sizes(ctx) if lineup.free else ():
@@ -196,7 +204,7 @@ def _sweep(ctx: Context, lineup: Lineup, entrants: Mapping[str, Entrant], deadli
                 entrants,
                 deadline,
                 batch=batch,
-                looks=_SWEEP,
+                looks=_sweep_looks(ctx),
                 seconds=deadline.left * _SWEEPING,
                 clear=_clear,
                 turn=_SWEEP_TURN,
@@ -226,7 +234,7 @@ def _threaded(ctx: Context, lineup: Lineup, deadline: Deadline, opening: float) 
                 entrants,
                 deadline,
                 batch=lineup.batch,
-                looks=_SWEEP,
+                looks=_sweep_looks(ctx),
                 seconds=deadline.left * _SWEEPING,
                 clear=_clear,
                 turn=_SWEEP_TURN,
@@ -311,7 +319,7 @@ def _protocol(ctx: Context, measured: Measured) -> Json:
     main = measured.main
     return {
         "rounds": main.rounds,
-        "rounds_wanted": int(ctx.options.get("benchmark_rounds", _ROUNDS)),
+        "rounds_wanted": _first_look(ctx),
         "looks": main.looks,
         "stopped": main.stopped,
         "samples": main.samples,

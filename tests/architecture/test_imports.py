@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 HEAVY = {"celery", "kombu", "boto3", "botocore", "torch", "onnx", "onnxruntime", "onnxscript", "numpy", "sklearn"}
 ROOMS = ("pipeline", "registry", "shared")
@@ -26,9 +24,12 @@ def loaded(statement: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["api.app", "api.bootstrap", "api.__main__"])
-def test_the_api_is_light(module: str) -> None:
-    assert loaded(f"import {module}") & HEAVY == set()
+def test_the_api_is_light_and_importing_it_opens_nothing() -> None:
+    """No engine, client or thread at import: `main` builds everything."""
+    statement = "import threading, api.app, api.bootstrap, api.__main__; assert threading.active_count() == 1"
+    found = loaded(statement)
+    assert "fastapi" in found
+    assert found & HEAVY == set()
 
 
 def test_discovering_stages_and_formats_is_light() -> None:
@@ -59,12 +60,6 @@ def test_nobody_but_the_edges_commits() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "commit"
     ]
     assert commits == []  # not even the edges do: their transactions commit when the block ends
-
-
-def test_importing_opens_nothing() -> None:
-    """No engine, client or thread at import: `main` builds everything."""
-    statement = "import threading, api.app; assert threading.active_count() == 1"
-    assert "fastapi" in loaded(statement)
 
 
 def _imported(node: ast.stmt) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,27 +26,21 @@ HASTE = {
 }
 
 
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the digit classifier in every form, trained now."""
-    folder = tmp_path_factory.mktemp("digits")
-    subprocess.run([sys.executable, "-m", "examples.digits", folder], check=True, stdout=subprocess.DEVNULL)
-    return folder
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def slipway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Services and every process of the Procfile, on a state folder of this module's own."""
+    """Services and every process of the Procfile, on one state folder for all stories of this process."""
     from stack.launcher import Stack
 
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in HASTE.items():
-            patch.setenv(name, value)
-        with Stack(tmp_path_factory.mktemp("home"), quiet=True, given={"PATH": os.environ["PATH"]}) as stack:
-            yield stack
+    with ExitStack() as running:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in HASTE.items():
+                patch.setenv(name, value)  # what the stack starts now or later has the environment of this moment
+            stack = Stack(tmp_path_factory.mktemp("home"), quiet=True, given={"PATH": os.environ["PATH"]})
+            running.enter_context(stack)
+        yield stack
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def key(slipway: Stack) -> str:
     """The first admin's API key, as the bootstrap wrote it."""
     path = Path(slipway.environment["SLIPWAY_HOME"]) / "admin.key"

@@ -27,10 +27,10 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.mark.parametrize("file", ["digits.onnx", "digits.pt", "digits.pt2"])
 def test_a_model_is_promoted_pulled_and_still_knows_its_digits(
-    file: str, models: Path, client: Client, command: Command, tmp_path: Path
+    file: str, digits: Path, client: Client, command: Command, tmp_path: Path
 ) -> None:
     name = file.replace(".", "-")
-    pushed = command("push", models / file, "--name", name, "--input-shape", "-1,1,8,8", "--watch", "--json")
+    pushed = command("push", digits / file, "--name", name, "--input-shape", "-1,1,8,8", "--watch", "--json")
     run = client.run(json.loads(pushed.stdout)["run"]["id"])
     assert run.status == "succeeded"
     assert [step.status for step in run.steps] == ["passed"] * 6
@@ -38,7 +38,7 @@ def test_a_model_is_promoted_pulled_and_still_knows_its_digits(
 
     facts = {step.stage: step.report or {} for step in run.steps}
     assert facts["scan"]["verdict"] == "clean"
-    assert sum(facts["scan"]["readers"].values()) >= (models / file).stat().st_size, "every byte was understood"
+    assert sum(facts["scan"]["readers"].values()) >= (digits / file).stat().st_size, "every byte was understood"
     assert facts["scan"]["antivirus"]["complete"] is True
     assert facts["convert"]["verification"]["verified"] is True
     assert all(gate["passed"] for gate in facts["promote"]["gates"])
@@ -51,21 +51,21 @@ def test_a_model_is_promoted_pulled_and_still_knows_its_digits(
     assert facts["benchmark"]["device"]["cpu"]
     assert '"key"' not in json.dumps(run.raw), "storage keys stay inside"
 
-    heldout = np.load(models / "digits-heldout.npz")
+    heldout = np.load(digits / "digits-heldout.npz")
     for variant in ("onnx-fp32", "onnx-fp32-optimized", "onnx-int8-dynamic"):
         path = client.pull(name, to=tmp_path, artifact=variant)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         (scores,) = session.run(None, {session.get_inputs()[0].name: heldout["images"]})
         assert np.mean(scores.argmax(1) == heldout["labels"]) > 0.97
     original = client.pull(name, to=tmp_path, artifact="source")
-    assert original.read_bytes() == (models / file).read_bytes()
+    assert original.read_bytes() == (digits / file).read_bytes()
     assert "onnx-fp32" in command("show", f"{name}@latest").stdout
 
 
 def test_weights_alone_are_stored_and_described_but_not_servable(
-    models: Path, client: Client, command: Command, tmp_path: Path
+    digits: Path, client: Client, command: Command, tmp_path: Path
 ) -> None:
-    command("push", models / "digits.safetensors", "--name", "weights", "--watch")
+    command("push", digits / "digits.safetensors", "--name", "weights", "--watch")
     version = client.version("weights")
     run = client.run(client.runs(model="weights", limit=1)[0].id)
     assert run.status == "succeeded"
@@ -76,7 +76,7 @@ def test_weights_alone_are_stored_and_described_but_not_servable(
 
 
 def test_a_hostile_pickle_is_refused_kept_and_never_handed_out(
-    client: Client, command: Command, tmp_path: Path, models: Path
+    client: Client, command: Command, tmp_path: Path, digits: Path
 ) -> None:
     canary = tmp_path / "canary"
 
@@ -85,7 +85,7 @@ def test_a_hostile_pickle_is_refused_kept_and_never_handed_out(
             return exec, (f"open({str(canary)!r}, 'w')",)
 
     evil = tmp_path / "evil.pt"
-    with zipfile.ZipFile(models / "digits.pt") as good, zipfile.ZipFile(evil, "w") as bad:
+    with zipfile.ZipFile(digits / "digits.pt") as good, zipfile.ZipFile(evil, "w") as bad:
         for member in good.infolist():
             content = pickle.dumps(Payload(), 2) if member.filename.endswith("/data.pkl") else good.read(member)
             bad.writestr(member.filename, content)

@@ -36,11 +36,11 @@ def reviewer(client: Client) -> Iterator[httpx2.Client]:
 
 
 def test_a_model_with_an_unknown_side_file_waits_for_a_reviewer_and_is_promoted(
-    models: Path, client: Client, reviewer: httpx2.Client, slipway: Stack, tmp_path: Path
+    digits: Path, client: Client, reviewer: httpx2.Client, slipway: Stack, tmp_path: Path
 ) -> None:
     config = tmp_path / "config.txt"
     config.write_text("key: AKIA" + "ABCDEFGHIJKLMNOP\n")
-    pushed = client.push(models / "digits.onnx", "reviewed", config=config)
+    pushed = client.push(digits / "digits.onnx", "reviewed", config=config)
     run = client.wait(pushed.id, timeout=120)
     assert (run.status, run.code) == ("rejected", "unknown_content")
 
@@ -49,7 +49,7 @@ def test_a_model_with_an_unknown_side_file_waits_for_a_reviewer_and_is_promoted(
     address = f"/api/v1/quarantine/{found['id']}"
     with pyzipper.AESZipFile(io.BytesIO(reviewer.get(f"{address}/download").content)) as archive:
         archive.setpassword(b"infected")
-        assert archive.read("model/digits.onnx") == (models / "digits.onnx").read_bytes()
+        assert archive.read("model/digits.onnx") == (digits / "digits.onnx").read_bytes()
         assert archive.read("config/config.txt") == config.read_bytes()
 
     (stop,) = found["stops"]
@@ -65,7 +65,7 @@ def test_a_model_with_an_unknown_side_file_waits_for_a_reviewer_and_is_promoted(
     assert gates == dict.fromkeys(("scan_clean", "verified", "benchmarked", "reviewers_agree", "outputs_clean"), True)
     assert client.pull("reviewed", to=tmp_path, artifact="onnx-fp32").stat().st_size > 0
 
-    assert operator(slipway, "rescan", "--all").startswith("1 re-scans")
+    assert int(operator(slipway, "rescan", "--all").split()[0]) >= 1, "this version, and what others let in before"
     look = client.wait(client.runs(model="reviewed", limit=1)[0].id, timeout=120)
     assert (look.status, look.raw["purpose"]) == ("succeeded", "rescan")
     assert client.version("reviewed").verdict == "clean"

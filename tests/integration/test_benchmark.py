@@ -20,7 +20,7 @@ from pipeline import device
 from pipeline.errors import Rejected
 from pipeline.reading import read
 from pipeline.stages import benchmark, convert, optimize, validate
-from tests.integration.test_formats import Begin, Intake, begin, onnx_file, refusal, zygote
+from tests.integration.test_formats import Begin, Intake, begin, onnx_file, refusal
 
 RNG = np.random.default_rng(11)
 VERDICTS = {"faster", "same", "slower", "inconclusive"}

@@ -24,12 +24,12 @@ from sklearn.semi_supervised import LabelPropagation
 from pipeline.errors import Rejected
 from pipeline.formats import glimpse_of, identify
 from pipeline.stages import benchmark, convert, optimize, validate
-from tests.integration.test_formats import Begin, Intake, begin, refusal, zygote
+from tests.integration.test_formats import Begin, Intake, begin, refusal
 from tests.zoo import SAMPLES, Sample
 from tests.zoo import keras as keras_models
 from tests.zoo.sklearn import CITIES, passengers
 
-__all__ = ["begin", "zygote"]  # fixtures
+__all__ = ["begin"]  # fixtures
 
 OURS = [
     pytest.param(one, id=one.name, marks=[pytest.mark.slow] if one.slow else [])
@@ -59,7 +59,6 @@ def test_a_model_goes_the_whole_way_and_decides_as_before(sample: Sample, begin:
     assert converted["verification"]["verified"] is True
     assert converted["inputs"][0]["shape"][0] is None
     intake.run(optimize)
-    intake.options["benchmark_rounds"] = 5
     rows = {row["name"]: row for row in intake.run(benchmark).facts["rows"]}
     assert rows["onnx-fp32"]["speedup"] > 1
     if sample.calibration is not None:

@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from examples import digits as example
+from examples.digits import Digits
 from pipeline.errors import Rejected
-from pipeline.formats import PRELOAD, discover, glimpse_of, identify
+from pipeline.formats import discover, glimpse_of, identify
 from pipeline.sandbox import Zygote, discard
 from pipeline.stage import File, Passage, Report, Sandbox, Upload
 from pipeline.stages import benchmark, convert, optimize, validate
@@ -47,7 +47,7 @@ class Intake:
     folder: Path
     upload: Upload
     side_files: Mapping[str, Path] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=lambda: {"benchmark_rounds": 2})
     earlier: dict[str, Passage] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     scratch: Path = Path()
@@ -90,20 +90,6 @@ class Intake:
 
 
 Begin = Callable[..., Intake]
-
-
-@pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    zygote = Zygote(preload=PRELOAD)
-    yield zygote
-    zygote.close()
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("digits")
-    assert example.write(folder) > 0.97
-    return folder
 
 
 @pytest.fixture
@@ -173,6 +159,7 @@ def torch_file(folder: Path, module: nn.Module) -> Path:
 @pytest.mark.parametrize("form", ["onnx", pytest.param("torchscript", marks=pytest.mark.slow), "pt2"])
 def test_a_model_goes_the_whole_way_and_every_variant_still_reads_digits(form: str, digits: Path, begin: Begin) -> None:
     card = json.loads((digits / "digits.json").read_text())
+    assert card["accuracy"] > 0.97
     intake = begin(digits / SERVABLE[form], classes=card["classes"], input_shape=card["input_shape"])
     intake.side_files = {
         "calibration": shutil.copyfile(digits / "digits-calibration.npz", intake.folder / "samples.npz")
@@ -303,7 +290,6 @@ def test_an_input_that_changes_nothing_may_go_and_outputs_keep_their_names(begin
     )
     torch.export.save(program, path)
     intake = begin(path)
-    intake.options["benchmark_rounds"] = 5
     measured = {row["name"] for row in intake.run(validate, convert, optimize, benchmark).facts["rows"]}
     assert measured >= {"source", "onnx-fp32", "onnx-fp32-optimized", "onnx-int8-dynamic"}
     file = intake.files()["onnx-fp32"]
@@ -424,7 +410,7 @@ def test_weights_alone_are_described_and_said_not_to_be_servable(digits: Path, b
     found = begin(digits / "digits.safetensors").run(validate).facts
     assert found["servable"] is False
     assert {one["name"] for one in found["tensors"]} >= {"scores.0.weight", "features.0.bias"}
-    assert found["parameters"] == sum(one.numel() for one in example.Digits().parameters())
+    assert found["parameters"] == sum(one.numel() for one in Digits().parameters())
     assert any("upload it as .onnx" in one for one in found["warnings"])
     assert all(module.STAGE.servable_only for module in (convert, optimize, benchmark))
 

@@ -16,11 +16,11 @@ from pipeline import onnx_facts
 from pipeline.formats import find, glimpse_of, identify
 from pipeline.signature import Tensor
 from pipeline.stages import convert, validate
-from tests.integration.test_formats import Begin, begin, refusal, zygote
+from tests.integration.test_formats import Begin, begin, refusal
 from tests.zoo import SAMPLES
 from tests.zoo import onnx as zoo
 
-__all__ = ["begin", "zygote"]
+__all__ = ["begin"]
 
 
 @pytest.mark.parametrize(

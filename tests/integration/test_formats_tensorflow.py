@@ -13,11 +13,11 @@ import pytest
 
 from pipeline import extras
 from pipeline.stages import benchmark, convert, validate
-from tests.integration.test_formats import Begin, begin, refusal, zygote
+from tests.integration.test_formats import Begin, begin, refusal
 from tests.readers.foreign import FILES
 from tests.zoo import SAMPLES, Sample
 
-__all__ = ["begin", "zygote"]
+__all__ = ["begin"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -57,7 +57,6 @@ def test_a_network_reads_as_many_digits_as_before(name: str, begin: Begin, tmp_p
 
 def test_a_lite_model_is_measured_in_its_own_interpreter(begin: Begin, tmp_path: Path) -> None:
     intake = begin(SAMPLES["tensorflow-digits-lite"].make(tmp_path))
-    intake.options["benchmark_rounds"] = 5
     rows = intake.run(validate, convert, benchmark).facts["rows"]
     assert [(one["name"], one["runtime"]) for one in rows] == [("source", "tflite"), ("onnx-fp32", "onnxruntime")]
 

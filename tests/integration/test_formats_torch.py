@@ -21,7 +21,7 @@ from pipeline.formats import discover, find, glimpse_of, identify
 from pipeline.formats.checkpoint import needs
 from pipeline.skeletons import fill, read_tensors
 from pipeline.stages import benchmark, convert, optimize, validate
-from tests.integration.test_formats import Begin, Intake, accuracy, begin, refusal, zygote  # noqa: F401 - fixtures too
+from tests.integration.test_formats import Begin, Intake, accuracy, begin, refusal  # noqa: F401 - fixtures too
 from tests.zoo import SAMPLES, Sample, detector
 from tests.zoo import torch as zoo
 
@@ -235,7 +235,6 @@ def test_networks_of_the_libraries_go_the_whole_way(sample: Sample, begin: Begin
     if sample.missing:
         pytest.skip(f"not installed: {', '.join(sample.missing)}")
     intake: Intake = begin(sample.make(tmp_path), **sample.declared)
-    intake.options["benchmark_rounds"] = 5
     found = intake.run(validate).facts
     assert found["format"] == sample.format
     assert found["flops"] > 100_000

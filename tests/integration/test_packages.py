@@ -13,11 +13,11 @@ import pytest
 
 from pipeline import extras
 from pipeline.stages import convert, validate
-from tests.integration.test_formats import Begin, begin, refusal, zygote
+from tests.integration.test_formats import Begin, begin, refusal
 from tests.zoo import SAMPLES, packages
 from tests.zoo import onnx as graphs
 
-__all__ = ["begin", "zygote"]
+__all__ = ["begin"]
 
 
 def test_external_data_is_taken_in_and_side_files_come_along(begin: Begin, tmp_path: Path) -> None:
@@ -43,12 +43,12 @@ def test_external_data_is_taken_in_and_side_files_come_along(begin: Begin, tmp_p
     assert (scores.argmax(1) == held["labels"]).mean() > 0.9
 
 
-def test_a_skeleton_is_filled_with_the_weights_beside_it(begin: Begin, tmp_path: Path) -> None:
+def test_a_skeleton_is_filled_with_the_weights_beside_it(begin: Begin, digits: Path, tmp_path: Path) -> None:
     intake = begin(packages.write_skeleton(tmp_path))
     found = intake.run(validate).facts
     assert found["notes"]["package"] == "torch.export (skeleton.pt2), filled from weights.safetensors"
     assert intake.run(convert).facts["verification"]["verified"] is True
-    held = np.load(tmp_path / "trained" / "digits-heldout.npz")
+    held = np.load(digits / "digits-heldout.npz")
     session = onnxruntime.InferenceSession(intake.files()["onnx-fp32"].key)
     [scores] = session.run(None, {"image": held["images"][:100]})
     assert (scores.argmax(1) == held["labels"][:100]).mean() > 0.9

@@ -24,7 +24,6 @@ from pipeline.stage import File, Passage, Report, Upload
 from pipeline.stages.promote import STAGE
 from registry.waivers import Waiver
 from tests.integration.test_scan import Decisions, sandbox
-from tests.readers.model_files import write_all
 
 SOURCE = "a" * 64
 
@@ -71,9 +70,8 @@ class Work:
 
 
 @pytest.fixture(scope="module")
-def canonical(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = {path.name: path for path in write_all(tmp_path_factory.mktemp("models"))}
-    return files["dynamo.onnx"]
+def canonical(benign: dict[str, Path]) -> Path:
+    return benign["dynamo.onnx"]
 
 
 @pytest.fixture

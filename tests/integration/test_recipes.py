@@ -19,7 +19,7 @@ from pipeline.recipes import find as recipe
 from pipeline.recipes import module
 from pipeline.sandbox import Zygote
 from pipeline.stages import convert, optimize, validate
-from tests.integration.test_formats import Begin, Intake, accuracy, begin, digits, onnx_file, zygote
+from tests.integration.test_formats import Begin, Intake, accuracy, begin, onnx_file
 
 RNG = np.random.default_rng(8)
 

@@ -16,9 +16,7 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
-from examples import digits as example
 from pipeline import engine, evidence, planning, store
-from pipeline.formats import PRELOAD
 from pipeline.run import Purpose, Run
 from pipeline.sandbox import Zygote
 from pipeline.stage import discover
@@ -105,18 +103,14 @@ class Yard:
 
 
 @pytest.fixture(scope="module")
-def zygote() -> Iterator[Zygote]:
-    made = Zygote(preload=(*PRELOAD, "pipeline.readers"))
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def yard(
-    begin: Begin, storage: Storage, settings: Settings, zygote: Zygote, tmp_path_factory: pytest.TempPathFactory
+    begin: Begin,
+    storage: Storage,
+    settings: Settings,
+    zygote: Zygote,
+    digits: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Yard:
-    folder = tmp_path_factory.mktemp("digits")
-    example.write(folder)
     shelter = tmp_path_factory.getbasetemp().parent
     scratch = tmp_path_factory.mktemp("scratch")
     for above in (scratch, *scratch.parents):
@@ -130,11 +124,11 @@ def yard(
         scanner=Quiet(),
         scratch=scratch,
         lease=60,
-        options={"benchmark_rounds": 5},
+        options={"benchmark_rounds": 2},
         worker="yard",
         **buckets,
     )
-    return Yard(tools=tools, model=(folder / "digits.onnx").read_bytes())
+    return Yard(tools=tools, model=(digits / "digits.onnx").read_bytes())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.stages import convert, optimize, validate
-from tests.integration.test_formats import SERVABLE, Begin, begin, digits, onnx_file, refusal, zygote
+from tests.integration.test_formats import SERVABLE, Begin, begin, onnx_file, refusal
 
 RNG = np.random.default_rng(5)
 

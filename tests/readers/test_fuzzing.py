@@ -87,7 +87,7 @@ def _repacked(content: bytes, edits: list[tuple[str, float, int]]) -> bytes:
 
 
 @settings(
-    max_examples=100,
+    max_examples=20,
     derandomize=False,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate, Phase.shrink],

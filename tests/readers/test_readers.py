@@ -23,15 +23,9 @@ import pytest
 
 from pipeline.readers import examine
 from pipeline.readers.symbolic import is_expression, is_guard
-from tests.readers.model_files import write_all
 
 CANARY = Path("/tmp/slipway-canary")
 COMMAND = f"touch {CANARY}"
-
-
-@pytest.fixture(scope="module")
-def benign(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {path.name: path for path in write_all(tmp_path_factory.mktemp("benign"))}
 
 
 @pytest.fixture

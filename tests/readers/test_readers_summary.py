@@ -12,12 +12,11 @@ import pytest
 from pipeline.readers import examine, replay
 from pipeline.readers.allowed import Allowed
 from pipeline.reading import well_formed
-from tests.readers.model_files import write_all
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return {path.name: examine(str(path), path.name) for path in write_all(tmp_path_factory.mktemp("models"))}
+def answers(benign: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    return {name: examine(str(path), name) for name, path in benign.items()}
 
 
 def test_the_rules_of_today_find_nothing_in_what_they_let_pass(answers: dict[str, dict[str, Any]]) -> None:

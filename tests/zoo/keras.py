@@ -20,8 +20,8 @@ import keras, numpy
 from keras import layers
 keras.utils.set_random_seed(0)
 data = numpy.load(sys.argv[1])
-def trained(model, images, epochs):
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=LOGITS))
+def trained(model, images, epochs, rate=0.001):
+    model.compile(keras.optimizers.Adam(rate), keras.losses.SparseCategoricalCrossentropy(from_logits=LOGITS))
     model.fit(images, data["labels"], epochs=epochs, batch_size=64, verbose=0)
     return model
 """
@@ -32,7 +32,7 @@ model = keras.Sequential([
     layers.Input((64,), name="pixels"), layers.Rescaling(1 / 16), layers.Dense(48, "relu"), layers.Dropout(0.1),
     layers.Dense(10, "softmax"),
 ])
-trained(model, data["images"], 25).save(sys.argv[2])
+trained(model, data["images"], 6, rate=0.01).save(sys.argv[2])
 """
 
 _CNN = """

@@ -62,15 +62,20 @@ def write_digits(folder: Path) -> Path:
     return folder / "digits.onnx"
 
 
+@functools.cache
+def perceptron() -> Any:
+    from sklearn.neural_network import MLPClassifier
+
+    images, labels = _digits()
+    return MLPClassifier((48,), max_iter=60, random_state=20, early_stopping=True).fit(images, labels)
+
+
 def digits_model() -> Any:
     """The perceptron as a graph of five nodes."""
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
-    from sklearn.neural_network import MLPClassifier
 
-    images, labels = _digits()
-    learner = MLPClassifier((48,), max_iter=60, random_state=20, early_stopping=True).fit(images, labels)
-    (first, last), (bias, other) = learner.coefs_, learner.intercepts_
+    (first, last), (bias, other) = perceptron().coefs_, perceptron().intercepts_
     weights = {"w1": first, "b1": bias, "w2": last, "b2": other}
     graph = helper.make_graph(
         [

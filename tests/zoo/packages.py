@@ -60,16 +60,16 @@ def write_saved_model(folder: Path) -> Path:
 def write_skeleton(folder: Path) -> Path:
     """A torch.export program that was never trained, and a safetensors file with the weights of one that was."""
     import torch
+    from safetensors.torch import save
 
-    from examples import digits
+    from examples.digits import Digits
+    from tests.zoo.torch import convolutional
 
-    work = folder / "trained"
-    digits.write(work)
     torch.manual_seed(1)
-    untrained, example = digits.Digits().eval(), torch.zeros(2, 1, 8, 8)
-    shapes = {"image": {0: torch.export.Dim("batch")}}
-    torch.export.save(torch.export.export(untrained, (example,), dynamic_shapes=shapes), work / "skeleton.pt2")
-    members = {"skeleton.pt2": work / "skeleton.pt2", "weights.safetensors": work / "digits.safetensors"}
+    untrained, example = Digits().eval(), torch.zeros(2, 1, 8, 8)
+    shapes, skeleton = {"image": {0: torch.export.Dim("batch")}}, folder / "skeleton.pt2"
+    torch.export.save(torch.export.export(untrained, (example,), dynamic_shapes=shapes), skeleton)
+    members = {"skeleton.pt2": skeleton, "weights.safetensors": save(convolutional().state_dict())}
     return pack(folder / "digits-skeleton.zip", members)
 
 
