@@ -224,23 +224,41 @@ def test_from_a_package_registry(person: Person, admin: httpx2.Client, onnx: tup
 
 
 def test_from_a_platform_of_endpoints(person: Person, onnx: tuple[str, bytes]) -> None:
-    """What is no model is told which are; a model is active until its owner says otherwise, and no path is ever shown."""
+    """What is no model is told which are; each model has an endpoint that says what it takes; no path is ever shown."""
     ada = person(*PRODUCTION)
     refused = ada.post("/models/upload", data={"name": "notes"}, files={"file": ("notes.exe", b"MZ")})
     assert refused.status_code == 400
     assert ".onnx" in refused.json()["detail"], "the formats are listed"
     assert {"code", "detail", "timestamp"} <= refused.json().keys()
     fields = {"name": "digits", "description": "digits"}
-    uploaded = ada.post("/models/upload", data=fields, files={"file": onnx})
-    answer = done(uploaded)
+    answer = done(pushed(ada, "/models/upload", fields, file=onnx))
     model = done(ada.get(f"/models/{answer['data']['model_id']}"))
     assert model["is_active"] is True
-    assert model["downloads"] == 0
+    endpoint, who = model["endpoint_url"], {"Authorization": ada.headers["authorization"]}
+    schema = done(httpx2.get(f"{endpoint}/schema", headers=who))
+    told = done(httpx2.post(f"{endpoint}/infer", json=schema["examples"]["v2"], headers=who, timeout=30))
+    assert told["outputs"]
+    simple = done(ada.get("/models/digits/endpoint"))["predict_url"]
+    predicted = done(httpx2.post(simple, json=schema["examples"]["predict"], headers=who))
+    assert predicted["predictions"]
+    assert predicted["processing_time"] > 0
+    wrong = httpx2.post(simple, json={"inputs": {"nonsense": [1]}}, headers=who)
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "unknown_input")
+    assert httpx2.post(simple, json=schema["examples"]["predict"]).status_code == 401
+    rules = done(ada.patch("/models/digits/endpoint", json={"requests_per_minute": 0}))
+    assert rules["requests_per_minute"] == 0
+    until = time.monotonic() + 20
+    while (limited := httpx2.post(simple, json=schema["examples"]["predict"], headers=who)).status_code != 429:
+        assert time.monotonic() < until, limited.text
+        time.sleep(0.2)
+    assert int(limited.headers["retry-after"]) >= 1
+    while (used := done(ada.get("/models/digits")))["request_count"] == 0:
+        assert time.monotonic() < until, used
+        time.sleep(0.2)
     patched = done(ada.patch("/models/digits", json={"is_active": False}))
     assert patched["is_active"] is False
     assert done(ada.get("/models", params={"is_active": True}))["items"] == []
     assert "key" not in json.dumps(done(ada.get("/models/digits/versions/latest/artifacts")))
-    given_up(ada, uploaded)
 
 
 def test_from_a_manager_of_numbered_versions(person: Person, onnx: tuple[str, bytes]) -> None:
