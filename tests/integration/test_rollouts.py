@@ -113,7 +113,11 @@ def test_a_canary_that_is_not_worse_takes_the_place_of_what_is_live(
     assert (deployed["config"], deployed["deployed_by"]) == ({"replicas": 2}, made["started_by"])
     told, begun = audited(join, made["id"])
     assert (begun["action"], begun["actor"]) == ("rollout.started", made["started_by"])
-    assert (told["action"], told["actor"], told["details"]["reason"]) == ("rollout.promoted", "slipway", ended["reason"])
+    assert (told["action"], told["actor"], told["details"]["reason"]) == (
+        "rollout.promoted",
+        "slipway",
+        ended["reason"],
+    )
     assert told["details"]["candidate_came"]["errors"] == 59
     assert audited(join, deployed["id"])[0]["actor"] == "slipway"
 
@@ -271,4 +275,7 @@ def test_feedback_counts_once_for_the_version_and_for_its_side(
     arms = deployer.get(made["links"]["self"]).json()["arms"]
     assert [(arm["right"], arm["wrong"]) for arm in (arms["control"], arms["candidate"])] == [(1, 0), (1, 2)]
     usage = deployer.get(f"/api/v1/models/{model}/usage").json()["by_version"]
-    assert {each["version"]: each["accuracy"] for each in usage} == {two[0]: 1.0, two[1]: pytest.approx(1 / 3, abs=1e-6)}
+    assert {each["version"]: each["accuracy"] for each in usage} == {
+        two[0]: 1.0,
+        two[1]: pytest.approx(1 / 3, abs=1e-6),
+    }
