@@ -73,7 +73,7 @@ def _mixed(bad: NDArray[np.int64], of: NDArray[np.int64], p: float, sign: float)
 
 def main() -> str:
     """Three tables, as Markdown."""
-    return "\n\n".join((_false_decisions(), _rolled_back(), _promoted()))
+    return f"{_false_decisions()}\n\n{_rolled_back()}\n\n{_promoted()}"
 
 
 def _false_decisions() -> str:

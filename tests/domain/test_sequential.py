@@ -15,6 +15,7 @@ from registry.sequential import Counts
 from registry.verdicts import LATENCY_BUCKETS, Rules, Tally, bucket, judge
 
 ALPHA = Rules().alpha
+CONTROL = Tally(requests=10_000, errors=100, right=9000, wrong=900)
 
 
 @pytest.mark.parametrize(("rate", "share"), [(0.01, 0.05), (0.1, 0.5), (0.5, 0.5)])
@@ -65,7 +66,7 @@ def test_intervals_hold_the_rate_and_the_difference_agrees_with_the_verdict() ->
 def test_every_verdict_says_why_with_its_figures() -> None:
     rules = Rules(latency_ms=50, use_feedback=True, max_requests=30_000, max_hours=2)
 
-    def said(candidate: Tally, control: Tally = Tally(requests=10_000, errors=100, right=9000, wrong=900)) -> list[str]:
+    def said(candidate: Tally, control: Tally = CONTROL) -> list[str]:
         found = judge(rules, control, candidate, hours=1)
         return [found.decision, found.reason]
 

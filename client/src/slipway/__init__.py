@@ -33,6 +33,7 @@ from slipway.grants import Grant
 from slipway.metrics import Metric
 from slipway.models import Model, NameCheck, Rating
 from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, Step
+from slipway.rollouts import Rollout
 from slipway.trails import Check, Entry, LogRecord
 from slipway.transport import Retry
 from slipway.upload import Progress
@@ -75,6 +76,7 @@ __all__ = [
     "Refused",
     "Retry",
     "Role",
+    "Rollout",
     "Run",
     "RunCancelled",
     "RunEnded",
