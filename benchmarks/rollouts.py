@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,22 +53,24 @@ class Trial:
             looks = slice(self.every - 1, None, self.every)
             of = np.cumsum(to_candidate)[looks]
             total = np.arange(1, self.requests + 1)[looks]
-            candidate = (np.cumsum(bad & to_candidate)[looks], of)
-            control = (np.cumsum(bad & ~to_candidate)[looks], total - of)
-            low, high = (candidate, control) if swapped else (control, candidate)
-            for look in np.flatnonzero(_mixed(*low, p, -1.0) + _mixed(*high, p + margin, 1.0) >= needed):
-                found = [Counts(int(bad[look]), int(of[look])) for bad, of in (high, low)]
-                if sequential.higher(*found, margin) >= needed:
+            candidate = np.cumsum(bad & to_candidate)[looks], of
+            control = np.cumsum(bad & ~to_candidate)[looks], total - of
+            (low_bad, low_of), (high_bad, high_of) = (candidate, control) if swapped else (control, candidate)
+            enough = _mixed(low_bad, low_of, p, -1.0) + _mixed(high_bad, high_of, p + margin, 1.0) >= needed
+            for look in np.flatnonzero(enough):
+                high = Counts(int(high_bad[look]), int(high_of[look]))
+                low = Counts(int(low_bad[look]), int(low_of[look]))
+                if sequential.higher(high, low, margin) >= needed:
                     when[experiment] = total[look]
                     break
         return when
 
 
-def _mixed(bad: NDArray[np.int64], of: NDArray[np.int64], p: float, sign: float) -> NDArray[np.float64]:
+def _mixed(bad: NDArray[Any], of: NDArray[Any], p: float, sign: float) -> NDArray[Any]:
     """`sequential.above` (sign 1) or `below` (-1), for many counts at once."""
     terms = [sign * step * bad - of * math.log1p(p * math.expm1(sign * step)) for step in STEPS]
     most = np.max(terms, axis=0)
-    summed: NDArray[np.float64] = most + np.log(sum(np.exp(term - most) for term in terms) / len(STEPS))
+    summed: NDArray[Any] = most + np.log(sum(np.exp(term - most) for term in terms) / len(STEPS))
     return summed
 
 
