@@ -194,7 +194,7 @@ class Rollout(RolloutSummary):
     model_config = example(
         **_ROLLOUT,
         decision="keep_on",
-        verdict="Undecided: errors 1.6 % (8 of 503) against 0.991 % (95 of 9,590); answers above 250 ms 0 % (0 of 503) against 0.0104 % (1 of 9,590).",
+        verdict="Undecided: errors 1.59 % (8 of 503) against 0.991 % (95 of 9,590); answers above 250 ms 0 % (0 of 503) against 0.0104 % (1 of 9,590).",
         arms={
             "control": {
                 "requests": 9590,
@@ -226,12 +226,12 @@ class Rollout(RolloutSummary):
             {
                 "metric": "errors",
                 "what": "errors",
-                "control": {"bad": 95, "of": 9590, "rate": 0.009906, "low": 0.006958, "high": 0.01362},
-                "candidate": {"bad": 8, "of": 503, "rate": 0.015905, "low": 0.003979, "high": 0.043095},
-                "difference": {"low": -0.008031, "high": 0.035098},
+                "control": {"bad": 95, "of": 9590, "rate": 0.009906, "low": 0.006863, "high": 0.013719},
+                "candidate": {"bad": 8, "of": 503, "rate": 0.015905, "low": 0.003572, "high": 0.042406},
+                "difference": {"low": -0.00809, "high": 0.035122},
                 "margin": 0.01,
-                "worse": {"evidence": 0.6331, "needed": 44.44},
-                "not_worse": {"evidence": 0.2416, "needed": 20.0},
+                "worse": {"evidence": 0.4457, "needed": 44.44},
+                "not_worse": {"evidence": 0.2334, "needed": 20.0},
             }
         ],
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from uuid import uuid4
 
 import jwt
 import pytest
 
-from shared.tokens import ALGORITHM, LONGEST, TokenRefused, Tokens, is_key, new_key
+from shared.tokens import ALGORITHM, LONGEST, Receipts, TokenRefused, Tokens, is_key, new_key
 
 SECRET = "s" * 32
 TOKENS = Tokens(SECRET, lifetime=60)
@@ -120,3 +121,25 @@ def test_a_key_is_known_by_its_mark_and_not_longer_than_any() -> None:
 def test_a_secret_shorter_than_the_hash_is_refused() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         Tokens("x" * 31, lifetime=60)
+
+
+def test_a_receipt_says_which_side_of_a_rollout_answered_and_keeps_the_label_to_itself() -> None:
+    receipts, version, rollout = Receipts(SECRET), uuid4(), uuid4()
+    text = receipts.issue(version, rollout_id=rollout, arm="candidate", label="seven")
+    read = receipts.read(text)
+    assert (read.version_id, read.rollout_id, read.arm) == (version, rollout, "candidate")
+    assert (receipts.agrees(text, "seven"), receipts.agrees(text, "nine")) == (True, False)
+    plain = receipts.issue(version)
+    assert (receipts.read(plain).rollout_id, receipts.read(plain).arm) == (None, None)
+    assert receipts.agrees(plain, "seven") is None
+    again = receipts.read(receipts.issue(version, rollout_id=rollout, arm="candidate", label="seven"))
+    assert (again.id == read.id, again.label == read.label) == (False, False)
+
+    later = Receipts("n" * 32, previous=[SECRET])
+    assert later.agrees(text, "seven") is True
+    changed = text[:10] + ("A" if text[10] != "A" else "B") + text[11:]
+    for wrong in (changed, text[:-1], "", "é", "A" * (LONGEST + 1)):
+        with pytest.raises(TokenRefused):
+            receipts.read(wrong)
+    with pytest.raises(TokenRefused):
+        Receipts("o" * 32).read(text)

@@ -18,6 +18,9 @@ from slipway.cli import app as commands
 from typer.testing import CliRunner, Result
 
 from api.deps import Services
+from registry import rollouts
+from registry.rollouts import Tally
+from shared.db import Begin
 from tests.integration.api_fixtures import Person, ada, app, join, parts, served, url
 from tests.integration.test_promotion import deployer, grace, model, publish
 
@@ -110,3 +113,36 @@ def test_the_sdk_says_what_the_gates_found(
         seal = client.signatures.of(f"{model}@{version}")
         (key,) = client.signatures.trusted()
         assert (seal.sealed, key.current, seal.signatures[0].key_id) == (True, True, key.key_id)
+
+
+def test_a_rollout_from_the_command_line(
+    slipway: Slipway, begin: Begin, parts: Services, model: str, publish: Callable[..., str]
+) -> None:
+    first, second = publish(), publish()
+    assert slipway("deploy", f"{model}@{first}", "--to", "production").exit_code == 0
+    begun = slipway(
+        "rollout", "start", f"{model}@{second}", "latency_ms=50", "auto_promote=false", "--weight", "0.2", "-q"
+    )
+    assert begun.exit_code == 0, begun.stderr
+    rollout = UUID(begun.stdout.strip())
+    with begin() as session:
+        rollouts.add(session, rollout, "control", Tally(requests=8000, errors=80))
+        rollouts.add(session, rollout, "candidate", Tally(requests=2000, errors=30))
+    shown = slipway("rollout", "show", model).stdout
+    assert f"{second} beside {first}, canary of 20 %, running" in shown
+    assert "●" in shown
+    assert "Undecided: errors 1.5 % (30 of 2,000) against 1 % (80 of 8,000)" in shown
+    assert slipway("rollout", "list", model, "-q").stdout.split() == [str(rollout)]
+    again = slipway("rollout", "start", f"{model}@{second}")
+    assert (again.exit_code != 0, "rollout_running" in again.stderr) == (True, True)
+
+    with begin() as session:
+        (row,) = [row for row in rollouts.running(session) if row.id == rollout]
+    receipt = parts.receipts.issue(row.candidate_id, rollout_id=rollout, arm="candidate", label="seven")
+    assert slipway("feedback", receipt, "--label", "nine", "-q").stdout == "wrong\n"
+    twice = slipway("feedback", receipt, "--right")
+    assert (twice.exit_code != 0, "prediction_judged" in twice.stderr) == (True, True)
+
+    stopped = slipway("rollout", "stop", model, "--reason", "cameras are late")
+    assert (stopped.exit_code, "stopped" in stopped.stdout, "cameras are late" in stopped.stdout) == (0, True, True)
+    assert "rollout_not_found" in slipway("rollout", "promote", model, "--reason", "now").stderr

@@ -36,6 +36,7 @@ from slipway.metrics import Metric
 from slipway.models import Model, NameCheck, Rating
 from slipway.predictions import Prediction
 from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, Step
+from slipway.rollouts import Rollout
 from slipway.trails import Check, Entry, LogRecord
 from slipway.transport import Retry
 from slipway.upload import Progress
@@ -81,6 +82,7 @@ __all__ = [
     "Refused",
     "Retry",
     "Role",
+    "Rollout",
     "Run",
     "RunCancelled",
     "RunEnded",

@@ -31,6 +31,7 @@ from slipway.metrics import Metrics
 from slipway.models import Model, Models
 from slipway.predictions import Predictions
 from slipway.records import Account, Artifact, Download, Event, Health, Key, Run, bare_digest
+from slipway.rollouts import Feedback, Rollouts
 from slipway.scores import Scores
 from slipway.signatures import Signatures
 from slipway.trails import Audit, ServerLogs
@@ -73,6 +74,7 @@ class Client:
         self.metrics = Metrics(self._wire)
         self.approvals = Approvals(self._wire)
         self.deployments = Deployments(self._wire)
+        self.rollouts, self.feedback = Rollouts(self._wire), Feedback(self._wire)
         self.gates = Gates(self._wire)
         self.signatures = Signatures(self._wire)
         self.lineage = Lineages(self._wire)

@@ -21,6 +21,7 @@ from slipway.cli import (
     people,
     pushing,
     reading,
+    rollouts,
     running,
     scores,
     serving,
@@ -222,6 +223,20 @@ app.command(
         "slipway rollback digits --target production --reason 'confuses 3 and 8'",
     ),
 )(deployments.rollback)
+app.add_typer(
+    rollouts.rollout,
+    name="rollout",
+    rich_help_panel=_LIVE,
+    epilog=examples(
+        "slipway rollout start digits@1.1.0 --to production --weight 0.05 latency_ms=250",
+        "slipway rollout show digits",
+        "slipway rollout stop digits --reason 'the new cameras are late'",
+    ),
+)
+app.command(
+    rich_help_panel=_LIVE,
+    epilog=examples("slipway feedback PREDICTION --right", "slipway feedback PREDICTION --label seven"),
+)(rollouts.feedback)
 app.command(
     rich_help_panel=_LIVE,
     epilog=examples(
