@@ -61,7 +61,7 @@ from pipeline.stage import discover
 from registry import licences
 from registry.logs import keeper
 from shared import observe
-from shared.db import connect, transactions
+from shared.db import connect, readings, transactions
 from shared.github import GitHub
 from shared.ratelimit import RateLimiter
 from shared.settings import Settings
@@ -171,6 +171,7 @@ def assemble(settings: Settings) -> Services:
     return Services(
         settings=settings,
         begin=transactions(database),
+        reading=readings(database),
         staging=storage.bucket(settings.bucket("staging")),
         registry=storage.bucket(settings.bucket("registry")),
         quarantine=storage.bucket(settings.bucket("quarantine")),

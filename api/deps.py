@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -35,7 +36,18 @@ if TYPE_CHECKING:
 
     from api.news import Hub
 
-__all__ = ["Asking", "Manager", "Principal", "Problem", "Services", "Transaction", "granted", "require", "services"]
+__all__ = [
+    "Asking",
+    "Manager",
+    "Principal",
+    "Problem",
+    "Services",
+    "Transaction",
+    "Visiting",
+    "granted",
+    "require",
+    "services",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +56,7 @@ class Services:
 
     settings: Settings
     begin: Begin
+    reading: Begin
     staging: Bucket
     registry: Bucket
     quarantine: Bucket
@@ -128,16 +141,14 @@ Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
 
 
 def principal(request: Request, parts: Parts, credentials: Credentials) -> Principal:
-    """Who sent the request. In a transaction of its own, so that none is open while an upload streams.
+    """Who sent the request. By statements of their own, so that no transaction is open while an upload streams.
 
     A key's budget is spent here, whatever becomes of the request.
     """
     if credentials is None:
         raise unauthenticated()
-    with parts.begin() as session:
-        if tokens.is_key(credentials.credentials):
-            return _by_key(session, request, credentials.credentials)
-        return _by_token(session, parts.tokens, credentials.credentials)
+    with parts.reading() as session:
+        return _identified(session, request, parts, credentials.credentials)
 
 
 Asking = Annotated[Principal, Depends(principal)]
@@ -165,11 +176,44 @@ def require(permission: str) -> Callable[[Principal], Awaitable[Principal]]:
     return permitted
 
 
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """A request that only reads. Who sends it is found out in the session that answers it.
+
+    For what is read most: that saves a wait for a thread and one for a connection, a fifth of the time of such a request.
+    """
+
+    request: Request
+    parts: Services
+    token: str
+
+    @contextmanager
+    def begin(self, permission: str) -> Iterator[tuple[Session, Principal]]:
+        """A session and who asks, who has the permission. Raises `Problem` (401, 403, 429)."""
+        with self.parts.reading() as session:
+            asking = _identified(session, self.request, self.parts, self.token)
+            asking.refuse_without(permission)
+            yield session, asking
+
+
+async def visit(request: Request, parts: Parts, credentials: Credentials) -> Visit:
+    if credentials is None:
+        raise unauthenticated()
+    return Visit(request=request, parts=parts, token=credentials.credentials)
+
+
+Visiting = Annotated[Visit, Depends(visit)]
+
+
 def granted(permissions: frozenset[str], scopes: frozenset[str]) -> frozenset[str]:
     """What a key with these scopes may, held by somebody with these permissions."""
     if "admin" in permissions:
         return scopes
     return permissions if "admin" in scopes else permissions & scopes
+
+
+def _identified(session: Session, request: Request, parts: Services, text: str) -> Principal:
+    return _by_key(session, request, text) if tokens.is_key(text) else _by_token(session, parts.tokens, text)
 
 
 def _by_key(session: Session, request: Request, text: str) -> Principal:

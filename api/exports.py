@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
@@ -21,10 +21,10 @@ from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented, invalid
 from api.schemas.exports import DEVICE, Export, Exported, NewExport
 from api.versions import find, refuse_unless_clean
-from pipeline import budgets, comparing, evidence, exporting, selection
+from pipeline import budgets, comparing, evidence, exporting, pages, selection
 from pipeline.exporting import Form
 from pipeline.questions import LARGEST_BATCH
-from registry import audit, store, usage
+from registry import audit, usage
 from registry.store import Artifact
 from shared.errors import DependencyUnavailable
 from shared.storage import Bucket
@@ -151,14 +151,13 @@ def _chosen(
         raise Problem(HTTPStatus.CONFLICT, "not_published", f"{row.version} is not published (yet).")
     if not row.servable:
         raise Problem(HTTPStatus.CONFLICT, "not_servable", f"{row.version} cannot be served, here or elsewhere.")
-    known = evidence.dossier(session, row.id)
-    published = store.list_artifacts(session, row.id)
+    known = pages.read(session, asking.viewer, str(owner.id), row.version)
+    published = known.artifacts
     made = {one.name: one for one in published if one.role in evidence.SERVABLE}
     built_for = (variant or "").partition("@")[2]
     device = device or built_for or selection.CPU
-    name = variant or selection.best(made, known.variants, known.rows, device=device, pins=row.pins)
-    canonical = next((one.name for one in made.values() if one.role == "canonical"), None)
-    found = made.get(name or canonical or "")
+    name = variant or evidence.preferred(row, published, known.variants, known.rows, device=device)
+    found = made.get(name or "")
     if found is None:
         raise Problem(HTTPStatus.NOT_FOUND, "artifact_not_found", f"This version has no variant {variant!r}.")
     if not selection.runs_on(found.name, device):
@@ -181,7 +180,7 @@ def _chosen(
     return Chosen(version_id=row.id, form=form, artifact=found)
 
 
-def _manifest(published: list[Artifact], variant: str) -> str:
+def _manifest(published: Sequence[Artifact], variant: str) -> str:
     """The digest of the manifest that names a variant: what came later has one of its own."""
     named = {one.name.removesuffix(".json"): one.sha256 for one in published if one.role == "manifest"}
     own = (sha256 for name, sha256 in named.items() if variant in name.split("+")[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 from http import HTTPStatus
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -87,7 +88,6 @@ def list_models(
     request: Request,
     response: Response,
     asking: Reader,
-    session: Transaction,
     parts: Parts,
     *,
     search: Annotated[
@@ -129,22 +129,20 @@ def list_models(
         deleted=deleted,
     )
     after: models.Position | None = decode(cursor, _PLACES[sort]) if sort in _PLACES else decode(cursor)
-    rows = models.listed(
-        session,
-        asking.viewer,
-        wanted,
-        order=models.Order(by=sort, descending=order == "desc"),
-        after=after,
-        offset=skip or ((page or 1) - 1) * limit,
-        limit=limit + 1,
-    )
-    following = next_page(request, response, rows, limit, sorted_by="position")
     counted = ways in (["page"], ["skip"])
-    return Models(
-        items=[described(row, parts.settings) for row in rows],
-        next=following,
-        total=models.count(session, asking.viewer, wanted) if counted else None,
-    )
+    with (parts.reading if regex is None else parts.begin)() as session:  # a pattern's time limit takes a transaction
+        rows = models.listed(
+            session,
+            asking.viewer,
+            wanted,
+            order=models.Order(by=sort, descending=order == "desc"),
+            after=after,
+            offset=skip or ((page or 1) - 1) * limit,
+            limit=limit + 1,
+        )
+        total = models.count(session, asking.viewer, wanted) if counted else None
+    following = next_page(request, response, rows, limit, sorted_by="position")
+    return Models(items=[described(row, parts.settings) for row in rows], next=following, total=total)
 
 
 @router.post(
@@ -271,14 +269,18 @@ def read_card(
     return HTMLResponse(_page(row.name, text), headers={"Content-Security-Policy": _CARD_POLICY, "Vary": "Accept"})
 
 
+_OWN = tuple(name for name in Model.model_fields if name not in _MADE)
+_own = attrgetter(*_OWN)
+_latest = attrgetter(*(f"latest_{name}" for name in models.LATEST))
+
+
 def described(row: Row[Any], settings: Settings) -> Model:
     """A model as `registry.models` shows it, and where it answers."""
     itself = f"/api/v1/models/{row.id}"
-    fields = {name: getattr(row, name) for name in Model.model_fields if name not in _MADE}
-    latest = {name: getattr(row, f"latest_{name}") for name in models.LATEST}
+    latest = Latest(**dict(zip(models.LATEST, _latest(row), strict=True))) if row.latest_version is not None else None
     return Model(
-        **fields,
-        latest=Latest(**latest) if row.latest_version is not None else None,
+        **dict(zip(_OWN, _own(row), strict=True)),
+        latest=latest,
         stages=sorted(row.stages or ()),
         endpoint_url=endpoints.url(settings, row),
         links={

@@ -93,7 +93,7 @@ def restore_version(model: str, version: str, asking: Deleter, session: Transact
     row = removal.deleted_version(session, owner.id, version)
     removal.restore_version(session, row, _retention(parts))
     audit.append(session, asking.actor, "version.restored", str(row.id), {"model": owner.name, "version": row.version})
-    return versions.described(session, asking.viewer, *versions.find(session, asking.viewer, model, row.version))
+    return versions.described(session, asking.viewer, str(owner.id), row.version)
 
 
 def _purge(session: Session, asking: Principal, model: str) -> Removed:

@@ -100,7 +100,7 @@ def pin(model: str, version: str, device: Device, wish: Pin, asking: Uploader, s
         raise invalid({"body.variant": f"{wish.variant} does not run on {device}"})
     store.pin(session, row.id, device, wish.variant)
     _tell(session, asking, "variant.pinned", row, {"device": device, "variant": wish.variant})
-    return described(session, asking.viewer, owner, store.find_version(session, owner.id, row.version))
+    return described(session, asking.viewer, str(owner.id), row.version)
 
 
 @router.delete("/pins/{device}", summary="Unpin a variant", responses=documented(*_CHANGES_ONE, "pin_not_found"))
@@ -111,7 +111,7 @@ def unpin(model: str, version: str, device: Device, asking: Uploader, session: T
         raise Problem(HTTPStatus.NOT_FOUND, "pin_not_found", f"No variant is pinned for {device}.")
     store.unpin(session, row.id, device)
     _tell(session, asking, "variant.unpinned", row, {"device": device, "variant": row.pins[device]})
-    return described(session, asking.viewer, owner, store.find_version(session, owner.id, row.version))
+    return described(session, asking.viewer, str(owner.id), row.version)
 
 
 def _own(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from api.deps import Principal, Problem, Transaction, require
+from api.deps import Principal, Problem, Transaction, Visiting, require
 from api.errors import documented
 from api.etags import IfMatch, revision_in, tag
 from api.paging import Cursor, Limit, decode, next_page
@@ -28,9 +28,9 @@ from api.schemas.versions import (
     Versions,
     VersionSummary,
 )
-from pipeline import comparing, evidence
+from pipeline import comparing, evidence, pages
 from pipeline import store as runs
-from registry import aliases, audit, contracts, metrics, pointers, removal, reviews, rollouts, statuses, store
+from registry import aliases, audit, contracts, pointers, removal, reviews, rollouts, statuses, store
 from registry.components import SOURCE
 from registry.statuses import Status
 from registry.store import Viewer
@@ -71,17 +71,25 @@ def list_versions(
     run = runs.newest(session, asking.viewer, [row.id for row in rows])
     named = aliases.names(session, owner.id)
     return Versions(
-        items=[VersionSummary(**_summary(owner, row, run.get(row.id), named.get(row.id, []))) for row in rows],
         next=following,
+        items=[
+            VersionSummary(
+                **_summary(
+                    row, owner.name, owner.owner, owner.framework, run_id=run.get(row.id), named=named.get(row.id, [])
+                )
+            )
+            for row in rows
+        ],
     )
 
 
 @router.get("/{version}", summary="Read a version", responses=documented(*_ABOUT_ONE))
-def read_version(model: str, version: str, response: Response, asking: Reader, session: Transaction) -> Version:
+def read_version(model: str, version: str, response: Response, visiting: Visiting) -> Version:
     """By SemVer (`1.2.0`, `v1.2`), by ordinal (`3`: the third upload), by alias (`production`, `default`), or `latest`."""
-    owner, row = find(session, asking.viewer, model, version)
-    tag(response, row.revision)
-    return described(session, asking.viewer, owner, row)
+    with visiting.begin("models:read") as (session, asking):
+        answer = described(session, asking.viewer, model, version)
+    tag(response, answer.revision)
+    return answer
 
 
 @router.patch(
@@ -102,7 +110,7 @@ def change_version(
     owner, row = _own(session, asking, model, version)
     row = store.describe_version(session, row.id, revision=revision_in(if_match), release_notes=change.release_notes)
     tag(response, row.revision)
-    answer = described(session, asking.viewer, owner, row)
+    answer = described(session, asking.viewer, str(owner.id), row.version)
     audit.append(session, asking.actor, "version.noted", str(row.id), {"release_notes": change.release_notes})
     return answer
 
@@ -147,7 +155,7 @@ def set_status(
         stopped = rollouts.interrupt_versions(session, [row.id], f"{row.version} was archived", asking.actor)
     row = store.describe_version(session, row.id, revision=revision_in(if_match), status=wanted.status)
     tag(response, row.revision)
-    answer = described(session, asking.viewer, owner, row)
+    answer = described(session, asking.viewer, str(owner.id), row.version)
     told = {"from": before, "to": wanted.status, "reason": wanted.reason}
     audit.append(session, asking.actor, "version.status", str(row.id), told)
     rollouts.tell_ended(session, stopped, asking.actor)
@@ -161,31 +169,26 @@ def list_artifacts(model: str, version: str, asking: Reader, session: Transactio
     return Artifacts(items=_artifacts(row, store.list_artifacts(session, row.id)))
 
 
-def described(session: Session, viewer: Viewer, owner: Row[Any], row: Row[Any]) -> Version:
+def described(session: Session, viewer: Viewer, model: str, version: str) -> Version:
     """A version in full."""
-    known = evidence.dossier(session, row.id)
-    published = store.list_artifacts(session, row.id)
-    promises = comparing.contract(known.reports, row)
+    page = pages.read(session, viewer, model, version)
+    row = page.version
+    promises = comparing.contract(page.reports, row)
     return Version(
-        **_summary(
-            owner,
-            row,
-            runs.newest(session, viewer, [row.id]).get(row.id),
-            aliases.names(session, owner.id).get(row.id, []),
-        ),
+        **_summary(row, row.model, row.owner, row.model_framework, run_id=row.run, named=row.aliases),
         release_notes=row.release_notes,
         revision=row.revision,
-        uploaded_by=store.username(session, row.uploaded_by),
+        uploaded_by=row.uploader,
         training_config=row.declared.get("training_config"),
         inputs=_ports(promises.inputs) if promises else None,
         outputs=_ports(promises.outputs) if promises else None,
         classes=list(promises.classes) if promises else row.declared.get("classes"),
-        metrics=[metric(one) for one in metrics.latest(session, [row.id])[row.id]],
-        artifacts=_artifacts(row, published),
-        waivers=_leant_on(session, known.waived),
-        best_variant=evidence.preferred(row, published, known.variants, known.rows),
+        metrics=[Metric(**{**one, "recorded_by": one["recorded_by_name"]}) for one in page.metrics],
+        artifacts=_artifacts(row, page.artifacts),
+        waivers=_leant_on(session, page.waived),
+        best_variant=evidence.preferred(row, page.artifacts, page.variants, page.rows),
         pinned=row.pins,
-        quality=known.quality,
+        quality=page.quality,
     )
 
 
@@ -265,8 +268,11 @@ def _artifacts(row: Row[Any], published: Sequence[store.Artifact]) -> list[Artif
     return [source, *made]
 
 
-def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None, named: list[str]) -> dict[str, Any]:
-    model = f"/api/v1/models/{owner.id}"
+def _summary(
+    row: Row[Any], name: str, owner: str, framework: str | None, *, run_id: UUID | None, named: list[str]
+) -> dict[str, Any]:
+    """What is shown of a version everywhere; `name`, `owner` and `framework` are its model's."""
+    model = f"/api/v1/models/{row.model_id}"
     itself = f"{model}/versions/{quote(row.version, safe='')}"
     links = {
         "self": itself,
@@ -280,12 +286,12 @@ def _summary(owner: Row[Any], row: Row[Any], run_id: UUID | None, named: list[st
     }
     return {
         "id": row.id,
-        "model": owner.name,
-        "owner": owner.owner,
+        "model": name,
+        "owner": owner,
         "version": row.version,
         "ordinal": row.ordinal,
         "format": row.format,
-        "framework": row.declared.get("framework") or owner.framework,
+        "framework": row.declared.get("framework") or framework,
         "servable": row.servable,
         "verdict": row.verdict,
         "status": row.status,

@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, and_, select
+from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
 from pipeline import quarantine, selection, store
-from pipeline.run import Purpose, Status, StepStatus
+from pipeline.run import Purpose, Status
 from pipeline.stage import File, Passage
-from pipeline.tables import runs, steps
+from pipeline.tables import runs
 from registry import store as registry
 
 SERVABLE = ("canonical", "variant")
-_CONTRACT = ("inputs", "outputs", "classes", "declared")
 _INHERITED = ("scan", "validate", "convert", "optimize", "tensorrt")
 
 
@@ -28,20 +27,6 @@ class Errand:
     purpose: Purpose
     request: Mapping[str, Any]
     owner_id: UUID
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dossier:
-    """What is shown of a version's runs. `variants` and `rows` as in `of_version`; `waived` are waivers that it leans on.
-
-    `reports`: of the stages of the run that let it in, what tells the contract.
-    """
-
-    reports: Mapping[str, Any]
-    variants: Sequence[Any]
-    rows: Sequence[Any]
-    quality: Any
-    waived: Sequence[UUID]
 
 
 def errand(session: Session, run_id: UUID) -> Errand:
@@ -72,37 +57,6 @@ def of_version(session: Session, version_id: UUID) -> tuple[list[Any], list[Any]
             variants += report["facts"].get("variants", ())
             rows += report["facts"].get("rows", ())
     return variants, rows
-
-
-def dossier(session: Session, version_id: UUID) -> Dossier:
-    """What a version's runs have shown, in one query: a version's page is read more often than anything else."""
-    facts = steps.c.report["facts"]
-    told = steps.c.status.in_((StepStatus.PASSED, StepStatus.SKIPPED, StepStatus.BROKE))
-    found = session.execute(
-        select(
-            *(runs.c.id, runs.c.status, runs.c.purpose),
-            *(steps.c.stage, steps.c.status.label("came_to")),
-            *(facts[name].label(name) for name in ("variants", "rows", "quality", "stops", *_CONTRACT)),
-        )
-        .outerjoin(steps, and_(steps.c.run_id == runs.c.id, told, steps.c.report.is_not(None)))
-        .where(runs.c.version_id == version_id)
-        .order_by(runs.c.created_at, runs.c.id, steps.c.position)
-    ).all()
-    publishing = [row for row in found if row.status == Status.SUCCEEDED and Purpose(row.purpose).publishes]
-    intakes = [row for row in publishing if row.purpose == Purpose.INTAKE]
-    scans = [row for row in found if row.stage == "scan" and row.came_to == StepStatus.PASSED]
-    measured = [row.quality for row in intakes if row.id == intakes[-1].id and row.stage == "benchmark"]
-    return Dossier(
-        reports={
-            row.stage: {"facts": {name: getattr(row, name) for name in _CONTRACT if getattr(row, name) is not None}}
-            for row in intakes
-            if row.id == intakes[-1].id and row.stage is not None
-        },
-        variants=[each for row in publishing for each in row.variants or ()],
-        rows=[each for row in publishing for each in row.rows or ()],
-        quality=measured[-1] if measured else None,
-        waived=[UUID(stop["waived"]) for stop in (scans[-1].stops or () if scans else ()) if stop["waived"]],
-    )
 
 
 def preferred(

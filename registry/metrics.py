@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, func, insert, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, or_, select
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
@@ -84,16 +84,16 @@ def history(
 def latest(session: Session, version_ids: Sequence[UUID]) -> dict[UUID, list[Row[Any]]]:
     """The number that was measured last, of each name and data set, by version."""
     found: dict[UUID, list[Row[Any]]] = {version_id: [] for version_id in version_ids}
-    key = (metrics.c.version_id, metrics.c.name, metrics.c.dataset)
-    rows = session.execute(
-        _described()
-        .ext(distinct_on(*key))
-        .where(metrics.c.version_id.in_(version_ids))
-        .order_by(*key, metrics.c.at.desc(), metrics.c.id.desc())
-    )
-    for row in rows:
+    for row in session.execute(latest_of(metrics.c.version_id.in_(version_ids))):
         found[row.version_id].append(row)
     return found
+
+
+def latest_of(which: ColumnElement[bool]) -> Select[Any]:
+    """As `latest`, for versions that meet a condition, by name and data set."""
+    key = (metrics.c.version_id, metrics.c.name, metrics.c.dataset)
+    query = _described().ext(distinct_on(*key)).where(which)
+    return query.order_by(*key, metrics.c.at.desc(), metrics.c.id.desc())
 
 
 def _described() -> Select[Any]:

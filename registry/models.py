@@ -6,11 +6,12 @@ What a model looks like in a list takes one query, however long the list is.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from functools import cache, lru_cache
 from typing import Any, Literal
 from uuid import UUID
 
@@ -18,11 +19,14 @@ from psycopg.errors import InvalidRegularExpression, QueryCanceled
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Integer,
     Row,
     Select,
     Subquery,
     Text,
+    Uuid,
     and_,
+    bindparam,
     cast,
     exists,
     func,
@@ -39,7 +43,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from registry.errors import Invalid, Missing, Outdated
-from registry.store import Viewer, named, visible_models
+from registry.store import Naming, Viewer, called, named, somebody, visible_models
 from registry.tables import deployments, models, ratings, usage, users, versions
 
 Sort = Literal["created_at", "updated_at", "name", "downloads", "rating"]
@@ -106,25 +110,33 @@ def listed(
     limit: int = 20,
 ) -> list[Row[Any]]:
     """Models as `shown`, each with its `position` in the order. Raises `Invalid` for a pattern that cannot be used."""
-    query, key = _sorted(visible_models(viewer, deleted=wanted.deleted).where(*_filters(wanted)), order.by)
+    asked = _asked(wanted)
+    query = _listing(viewer.admin, wanted.deleted, frozenset(asked), order, after is not None)
+    values = {**asked, "viewer": viewer.user_id, "offset": offset, "limit": limit}
     if after is not None:
-        place = tuple_(key, models.c.id)
-        query = query.where(place < after if order.descending else place > after)
-    page = query.add_columns(key.label("position")).order_by(*order.of(key, models.c.id)).offset(offset).limit(limit)
+        values["place"], values["row"] = after
     with patient(session, wanted.regex):
-        return list(session.execute(shown(page, order)))
+        return list(session.execute(query, values))
+
+
+@cache
+def _page(admin: bool, by: Naming) -> Select[Any]:
+    viewer = somebody(admin=admin)
+    return shown(visible_models(viewer).where(named(viewer, by)))
 
 
 def count(session: Session, viewer: Viewer, wanted: Wanted) -> int:
     """How many models there are."""
-    found = visible_models(viewer, deleted=wanted.deleted).where(*_filters(wanted))
+    asked = _asked(wanted)
+    found = visible_models(viewer, deleted=wanted.deleted).where(*_filters(asked))
     with patient(session, wanted.regex):
-        return session.execute(select(func.count()).select_from(found.subquery())).scalar_one()
+        return session.execute(select(func.count()).select_from(found.subquery()), asked).scalar_one()
 
 
 def read(session: Session, viewer: Viewer, reference: str) -> Row[Any]:
     """One model as `shown`. Raises `Missing`."""
-    row = session.execute(shown(visible_models(viewer).where(named(viewer, reference)))).one_or_none()
+    by, said = called(reference)
+    row = session.execute(_page(viewer.admin, by), {**said, "viewer": viewer.user_id}).one_or_none()
     if row is None:
         raise Missing("model_not_found", f"You have no model {reference!r}.")
     return row
@@ -236,17 +248,14 @@ def patient(session: Session, pattern: str | None) -> Iterator[None]:
                 raise
 
 
-def matching(words: str) -> ColumnElement[bool]:
-    """Whether a model has these words, as in a web search: `"a phrase"`, `or`, `-without`; the last word may be a part."""
+def _searched(words: str) -> dict[str, str]:
+    """What to search for, as in a web search: `"a phrase"`, `or`, `-without`; the last word may be a part."""
     plain = _SEPARATORS.sub(" ", words)
     last = _LAST_WORD.search(plain)
     before = plain[: last.start()] if last else plain
     if last is None or before.count('"') % 2 or before.rstrip().lower().endswith((" or", "-")):
-        query: ColumnElement[Any] = func.websearch_to_tsquery("simple", plain, type_=TSQUERY)
-    else:
-        beginning = func.to_tsquery("simple", f"{last[1]}:*", type_=TSQUERY)
-        query = func.websearch_to_tsquery("simple", before, type_=TSQUERY).op("&&")(beginning)
-    return models.c.words.op("@@")(query)
+        return {"words": plain}
+    return {"words": before, "beginning": f"{last[1]}:*"}
 
 
 def _fits(query: Query, whose: Subquery) -> ColumnElement[bool]:
@@ -263,29 +272,56 @@ def _fits(query: Query, whose: Subquery) -> ColumnElement[bool]:
     return and_(*parts)
 
 
-def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if wanted.search:
-        found.append(matching(wanted.search))
-    if wanted.regex:
-        found.append(models.c.name.regexp_match(wanted.regex))
-    if wanted.tags:
-        found.append(models.c.tags.op("@>")(cast(list(wanted.tags), ARRAY(Text))))
-    for column, value in (
-        (models.c.model_type, wanted.model_type),
-        (models.c.framework, wanted.framework),
-        (models.c.is_active, wanted.is_active),
-        (users.c.username, wanted.owner),
-    ):
-        if value is not None:
-            found.append(column == value)
-    if wanted.status:
-        kept = (versions.c.model_id == models.c.id, versions.c.deleted_at.is_(None))
-        found.append(exists().where(*kept, versions.c.status == wanted.status))
-    if wanted.stage:
-        live = (deployments.c.model_id == models.c.id, deployments.c.status == "live")
-        found.append(exists().where(*live, deployments.c.target == wanted.stage))
-    return found
+def _asked(wanted: Wanted) -> dict[str, Any]:
+    """What is wanted, by the parameters of `_filters`."""
+    asked: dict[str, Any] = _searched(wanted.search) if wanted.search else {}
+    given = {
+        "regex": wanted.regex or None,
+        "tags": list(wanted.tags) or None,
+        "model_type": wanted.model_type,
+        "framework": wanted.framework,
+        "is_active": wanted.is_active,
+        "owner": wanted.owner,
+        "status": wanted.status or None,
+        "stage": wanted.stage or None,
+    }
+    return asked | {name: value for name, value in given.items() if value is not None}
+
+
+def _filters(asked: Collection[str]) -> list[ColumnElement[bool]]:
+    """Whether a model is what these parameters ask for; their values are given at execution."""
+    sought: ColumnElement[Any] = func.websearch_to_tsquery("simple", bindparam("words"), type_=TSQUERY)
+    if "beginning" in asked:
+        sought = sought.op("&&")(func.to_tsquery("simple", bindparam("beginning"), type_=TSQUERY))
+    version = (versions.c.model_id == models.c.id, versions.c.deleted_at.is_(None))
+    live = (deployments.c.model_id == models.c.id, deployments.c.status == "live")
+    conditions = {
+        "words": models.c.words.op("@@")(sought),
+        "regex": models.c.name.regexp_match(bindparam("regex")),
+        "tags": models.c.tags.op("@>")(bindparam("tags", type_=ARRAY(Text))),
+        "model_type": models.c.model_type == bindparam("model_type"),
+        "framework": models.c.framework == bindparam("framework"),
+        "is_active": models.c.is_active == bindparam("is_active"),
+        "owner": users.c.username == bindparam("owner"),
+        "status": exists().where(*version, versions.c.status == bindparam("status")),
+        "stage": exists().where(*live, deployments.c.target == bindparam("stage")),
+    }
+    return [condition for name, condition in conditions.items() if name in asked]
+
+
+@lru_cache(maxsize=256)
+def _listing(admin: bool, deleted: bool, asked: frozenset[str], order: Order, after: bool) -> Select[Any]:
+    found = visible_models(somebody(admin=admin), deleted=deleted).where(*_filters(asked))
+    query, key = _sorted(found, order.by)
+    if after:
+        place, last = (
+            tuple_(key, models.c.id),
+            tuple_(bindparam("place", type_=key.type), bindparam("row", type_=Uuid())),
+        )
+        query = query.where(place < last if order.descending else place > last)
+    query = query.add_columns(key.label("position")).order_by(*order.of(key, models.c.id))
+    page = query.offset(bindparam("offset", type_=Integer())).limit(bindparam("limit", type_=Integer()))
+    return shown(page, order)
 
 
 def _sorted(query: Select[Any], by: Sort) -> tuple[Select[Any], ColumnElement[Any]]:

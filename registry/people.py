@@ -10,7 +10,22 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import ARRAY, ColumnElement, Row, Table, Text, any_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Row,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -47,6 +62,14 @@ WITH_RIGHTS = select(
     ).label("through_roles"),
 )
 """Users with what their roles let them do; `read` makes a `User` of a row."""
+
+_SPOKEN_FOR = WITH_RIGHTS.where(
+    users.c.id == bindparam("user_id"),
+    users.c.is_active,
+    or_(users.c.tokens_valid_after.is_(None), users.c.tokens_valid_after < bindparam("issued_at")),
+    ~select(revoked_tokens.c.jti).where(revoked_tokens.c.jti == bindparam("token_id")).exists(),
+)
+"""Whom a token speaks for, made once, as every request asks it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +122,8 @@ def by_name(session: Session, username: str) -> User | None:
 
 def by_token(session: Session, user_id: UUID, *, token_id: str, issued_at: datetime) -> User | None:
     """The user for whom a token speaks that is neither revoked nor from before all of theirs were."""
-    counts = or_(users.c.tokens_valid_after.is_(None), users.c.tokens_valid_after < issued_at)
-    revoked = select(revoked_tokens.c.jti).where(revoked_tokens.c.jti == token_id).exists()
-    query = WITH_RIGHTS.where(users.c.id == user_id, users.c.is_active, counts, ~revoked)
-    row = session.execute(query).one_or_none()
+    token = {"user_id": user_id, "token_id": token_id, "issued_at": issued_at}
+    row = session.execute(_SPOKEN_FOR, token).one_or_none()
     return None if row is None else read(row)
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from registry import rollouts
 from registry.errors import Conflict, Missing
-from registry.store import Viewer, named, visible_models
+from registry.store import Viewer, called, named, visible_models
 from registry.tables import aliases, deployments, models, versions
 from registry.versions import normalise
 
@@ -31,8 +31,9 @@ def delete_model(session: Session, row: Row[Any]) -> datetime:
 
 def deleted_model(session: Session, viewer: Viewer, reference: str) -> Row[Any]:
     """A model that the viewer has deleted (an admin: anybody), locked. Raises `Missing`."""
-    query = visible_models(viewer, deleted=True).where(named(viewer, reference))
-    row = session.execute(query.with_for_update(of=models)).one_or_none()
+    by, said = called(reference)
+    query = visible_models(viewer, deleted=True).where(named(viewer, by))
+    row = session.execute(query.with_for_update(of=models), said).one_or_none()
     if row is None:
         raise Missing("model_not_found", f"You have deleted no model {reference!r}.")
     return row

@@ -6,12 +6,27 @@ Nobody commits here; the edge owns the transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Literal, cast
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, literal, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -20,6 +35,9 @@ from registry import audit, metrics, naming, pointers
 from registry.errors import Denied, Missing, Outdated, Taken
 from registry.tables import alias_moves, aliases, artifacts, grants, models, users, versions
 from registry.versions import Bump, following, normalise
+
+Naming = Literal["id", "owner", "own"]
+Numbering = Literal["latest", "alias", "number"]
 
 USING = frozenset({"models:read", "models:download", "models:predict"})
 """What a public model lets everybody do who has the right."""
@@ -193,8 +211,8 @@ def find_model(
     that permission for it, or is an admin; what is public, everybody may use. Raises `Missing`, or `Denied` for what one
     may see and no more.
     """
-    query = visible_models(viewer).where(named(viewer, reference))
-    row = session.execute(query.with_for_update(of=models) if lock else query).one_or_none()
+    by, said = called(reference)
+    row = session.execute(_model(viewer.admin, by, lock), {**said, "viewer": viewer.user_id}).one_or_none()
     if row is None:
         raise Missing("model_not_found", f"You have no model {reference!r}.")
     if permission is not None and not _may(session, viewer, row, permission):
@@ -237,26 +255,8 @@ def find_version(session: Session, model_id: UUID, reference: str, *, lock: bool
 
     `lock`: nobody else changes it until the transaction ends. Who locks its model too does that first.
     """
-    query = _versions(model_id)
-    if lock:
-        query = query.with_for_update(of=versions)
-    if reference == pointers.LATEST:
-        row = session.execute(query.order_by(versions.c.ordinal.desc()).limit(1)).one_or_none()
-    elif pointers.is_name(reference):
-        named = (
-            select(aliases.c.version_id)
-            .where(aliases.c.model_id == model_id, aliases.c.name == reference)
-            .scalar_subquery()
-        )
-        row = session.execute(query.where(versions.c.id == named)).one_or_none()
-    else:
-        try:
-            same: ColumnElement[bool] = versions.c.version == normalise(reference)
-        except ValueError as error:
-            raise Missing("version_not_found", f"{error}.") from error
-        ordinal = int(reference) if reference.isdecimal() and len(reference) < 10 else 0
-        by_ordinal = versions.c.ordinal == ordinal
-        row = session.execute(query.where(or_(same, by_ordinal)).order_by(by_ordinal.desc()).limit(1)).one_or_none()
+    by, said = numbered(reference)
+    row = session.execute(_version(by, lock), {**said, "of_model": model_id}).one_or_none()
     if row is None:
         raise Missing("version_not_found", f"This model has no version {reference!r}.")
     return row
@@ -324,28 +324,14 @@ def other_published(session: Session, row: Row[Any]) -> list[Row[Any]]:
     return list(session.execute(_versions(row.model_id).where(versions.c.id != row.id, *fit)))
 
 
-def username(session: Session, user_id: UUID) -> str:
-    """What somebody is called."""
-    return str(session.execute(select(users.c.username).where(users.c.id == user_id)).scalar_one())
+def artifacts_of(version_id: UUID | ColumnElement[UUID]) -> Select[Any]:
+    """The fields of each `Artifact`, by role and name."""
+    shown = (artifacts.c[field.name] for field in fields(Artifact))
+    return select(*shown).where(artifacts.c.version_id == version_id).order_by(artifacts.c.role, artifacts.c.name)
 
 
 def list_artifacts(session: Session, version_id: UUID) -> list[Artifact]:
-    rows = session.execute(
-        select(artifacts).where(artifacts.c.version_id == version_id).order_by(artifacts.c.role, artifacts.c.name)
-    )
-    return [
-        Artifact(
-            name=row.name,
-            role=row.role,
-            key=row.key,
-            sha256=row.sha256,
-            size=row.size,
-            media_type=row.media_type,
-            meta=row.meta,
-            created_at=row.created_at,
-        )
-        for row in rows
-    ]
+    return [Artifact(**row) for row in session.execute(artifacts_of(version_id)).mappings()]
 
 
 def _locked_model(session: Session, intake: Intake) -> UUID:
@@ -437,12 +423,72 @@ def _may(session: Session, viewer: Viewer, row: Row[Any], permission: str) -> bo
     return session.execute(held).first() is not None
 
 
-def named(viewer: Viewer, reference: str) -> ColumnElement[bool]:
-    """What a reference to a model means: its id, `owner/name` (`owner~name`), or the name of one of the viewer's."""
+def somebody(*, admin: bool) -> Viewer:
+    """A viewer to make a statement with that is kept; each execution says as `viewer` who it is.
+
+    What every page asks is made once: to put such a statement together takes longer than to run it.
+    """
+    return Viewer(user_id=cast("UUID", bindparam("viewer", type_=Uuid())), admin=admin)
+
+
+def called(reference: str) -> tuple[Naming, dict[str, Any]]:
+    """How a reference names a model: by its id, as `owner/name` (`owner~name`), or as one of the viewer's own; and what it says."""
     try:
-        return models.c.id == UUID(reference)
+        return "id", {"named_id": UUID(reference)}
     except ValueError:
         owner, separator, name = reference.replace("~", "/").partition("/")
-        if separator:
-            return and_(models.c.name == name, users.c.username == owner)
-        return and_(models.c.name == reference, models.c.owner_id == viewer.user_id)
+        return ("owner", {"named_owner": owner, "named": name}) if separator else ("own", {"named": reference})
+
+
+def named(viewer: Viewer, by: Naming) -> ColumnElement[bool]:
+    """Whether a model is the one that is `called` so; what the reference says is given at execution."""
+    if by == "id":
+        return models.c.id == bindparam("named_id", type_=Uuid())
+    whose = users.c.username == bindparam("named_owner") if by == "owner" else models.c.owner_id == viewer.user_id
+    return and_(models.c.name == bindparam("named"), whose)
+
+
+def numbered(reference: str) -> tuple[Numbering, dict[str, Any]]:
+    """How a reference names a version: as the latest, by an alias or by a number; and what it says. Raises `Missing`."""
+    if reference == pointers.LATEST:
+        return "latest", {}
+    if pointers.is_name(reference):
+        return "alias", {"alias": reference}
+    try:
+        number = normalise(reference)
+    except ValueError as error:
+        raise Missing("version_not_found", f"{error}.") from error
+    return "number", {
+        "number": number,
+        "ordinal": int(reference) if reference.isdecimal() and len(reference) < 10 else 0,
+    }
+
+
+def meant(by: Numbering) -> tuple[ColumnElement[bool], ColumnElement[Any]]:
+    """Whether a model's version is the one that is `numbered` so, and what the best of several comes first by."""
+    newest = versions.c.ordinal.desc()
+    match by:
+        case "latest":
+            return versions.c.deleted_at.is_(None), newest
+        case "alias":
+            here = (aliases.c.model_id == versions.c.model_id, aliases.c.name == bindparam("alias"))
+            aimed = select(aliases.c.version_id).where(*here).scalar_subquery()
+            return and_(versions.c.deleted_at.is_(None), versions.c.id == aimed), newest
+        case "number":
+            ordinal = versions.c.ordinal == bindparam("ordinal")
+            same = or_(versions.c.version == bindparam("number"), ordinal)
+            return and_(versions.c.deleted_at.is_(None), same), ordinal.desc()
+
+
+@cache
+def _model(admin: bool, by: Naming, lock: bool) -> Select[Any]:
+    viewer = somebody(admin=admin)
+    query = visible_models(viewer).where(named(viewer, by))
+    return query.with_for_update(of=models) if lock else query
+
+
+@cache
+def _version(by: Numbering, lock: bool) -> Select[Any]:
+    fits, first = meant(by)
+    query = select(versions).where(versions.c.model_id == bindparam("of_model"), fits).order_by(first).limit(1)
+    return query.with_for_update(of=versions) if lock else query

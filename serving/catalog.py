@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from pipeline import evidence, selection
+from pipeline import evidence, pages, selection
 from pipeline.examination import way_of
 from pipeline.stage import with_packed
 from registry import contracts, live, rollouts, store, verdicts
@@ -263,17 +263,15 @@ def _trial(session: Session, model: Model, version: Row[Any], target: str | None
 
 
 def _variant(session: Session, model: Model, version: Row[Any], device: str) -> Variant:
-    published = {one.name: one for one in store.list_artifacts(session, version.id) if one.role in evidence.SERVABLE}
-    known = evidence.dossier(session, version.id)
-    usable = [name for name in published if selection.runs_on(name, device)]
-    name = evidence.preferred(version, list(published.values()), known.variants, known.rows, device=device)
-    if name is None or name not in usable:
+    page = pages.read(session, Viewer(user_id=version.uploaded_by, admin=True), str(model.id), version.version)
+    published = {one.name: one for one in page.artifacts if one.role in evidence.SERVABLE}
+    name = evidence.preferred(version, list(published.values()), page.variants, page.rows, device=device)
+    if name is None or not selection.runs_on(name, device):
         raise Missing("no_variant", f"{version.version} has no form that runs on {device}.")
     chosen = published[name]
-    facts = known.reports.get("validate", {}).get("facts", {})
-    declared = with_packed(version.declared, facts.get("declared") or {})
+    facts = page.reports.get("validate", {}).get("facts", {})
+    config = with_packed(version.declared, facts.get("declared") or {}).get("config") or {}
     classes = contracts.Contract.read(facts, version.declared).classes
-    config = declared.get("config") or {}
     signature = Signature.read(chosen.meta["inputs"], chosen.meta["outputs"], classes, config)
     return Variant(
         version_id=version.id,

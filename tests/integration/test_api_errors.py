@@ -12,9 +12,10 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
+import psycopg
 import pytest
 from fastapi import APIRouter, FastAPI
-from sqlalchemy import text
+from sqlalchemy import func, select, text
 from structlog.testing import capture_logs
 
 from api import envelope
@@ -22,8 +23,9 @@ from api.app import create_app
 from api.deps import Services, Transaction
 from api.server import PatientProtocol
 from pipeline.errors import Rejected, Unavailable
-from shared.db import Begin, connect, transactions
+from shared.db import Begin, connect, readings, transactions
 from shared.errors import DependencyUnavailable
+from shared.settings import Settings
 from tests.integration.api_fixtures import (
     Person,
     anonymous,
@@ -213,9 +215,26 @@ def test_what_an_answer_says_is_committed_before_the_answer_leaves(client: httpx
 
 def test_a_database_that_is_away_is_a_503(parts: Services) -> None:
     nobody = connect("postgresql+psycopg://nobody@127.0.0.1:1/none")
-    app = create_app(replace(parts, begin=transactions(nobody), close=nobody.dispose))
+    away = {"begin": transactions(nobody), "reading": readings(nobody)}
+    app = create_app(replace(parts, **away, close=nobody.dispose))
     with serving(app) as running, httpx2.Client(base_url=running.url) as client:
         answer = client.get("/api/v1/me", headers={"Authorization": "Bearer slw_x"})
         problem(answer, 503, "database_unavailable")
         assert answer.headers["retry-after"]
         assert client.get("/livez").status_code == 200
+
+
+def test_connections_that_the_server_has_closed_cost_nobody_an_error(settings: Settings) -> None:
+    database = connect(settings.sqlalchemy_url)
+    mine = select(func.pg_backend_pid())
+    with transactions(database)() as session, readings(database)() as other:
+        before = {each.execute(mine).scalar_one() for each in (session, other)}
+    with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as operator:
+        for pid in before:
+            operator.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    with (
+        transactions(database)() as session,
+        readings(database)() as other,
+    ):  # at once: nobody has waited for them to rest
+        assert before.isdisjoint(each.execute(mine).scalar_one() for each in (session, other))
+    database.dispose()

@@ -290,7 +290,7 @@ def test_a_commit_in_doubt_leaves_the_bytes_to_the_sweep(
         with parts.begin() as session:
             yield session
             if not models.listed(session, Viewer(user_id=ada.id), models.Wanted()):
-                return  # it only asked who calls
+                return  # it only looked
             if not committed:
                 raise OperationalError("COMMIT", {}, Exception("the connection was lost"))
         raise OperationalError("COMMIT", {}, Exception("the connection was lost"))
