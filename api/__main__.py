@@ -5,7 +5,8 @@ from __future__ import annotations
 import structlog
 
 from api.app import main
-from api.server import allow_open_files, server
+from api.server import server
+from shared.patience import allow_open_files
 
 
 def run() -> None:

@@ -1,175 +1,41 @@
-"""How the app is served: a uvicorn that gives up on slow, endless and ambiguous requests before the app hears of them.
+"""How the app is served: a uvicorn that gives up early on what is no request (`shared.patience`).
 
 Event streams end before it waits for them. Bodies are the business of `api.envelope` and `api.upload`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import re
-import resource
 import socket
 from http import HTTPStatus
 from secrets import token_hex
 from typing import Any
 
-import httptools
-import structlog
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from api.envelope import HEADERS
 from api.errors import Problem, respond
 from api.news import Hub
-
-log = structlog.get_logger()
+from shared.patience import PatientProtocol, Refusal
 
 KEEP_ALIVE = 20
 GRACE = 15
 """Seconds that requests under way have to end in when the process is told to stop."""
 
-MAX_URL = 8 << 10
-MAX_HEAD = 32 << 10
-MAX_HEADERS = 100
-"""What comes before the body: bytes of the address, bytes of everything together, number of headers."""
-MOST_FILES = 1 << 16
 
-_BODY = (b"content-length", b"transfer-encoding")
-_HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(:[0-9]{0,5})?")
-"""`uri-host [ ":" port ]` (RFC 9110 §7.2); empty where the address has no authority."""
+class ProblemProtocol(PatientProtocol):
+    """Refuses in problems (RFC 9457)."""
 
-
-class PatientProtocol(HttpToolsProtocol):
-    """One connection. uvicorn alone waits for ever, for headers of any length and for answers to be read."""
-
-    header_seconds = 20.0
-    reading_seconds = 60.0
-    """How long a client may leave its answer lying."""
-    most_connections = 2000
-    """Open at once. One more, and the one that has been idle longest is closed."""
-
-    idle_since: float | None = None
-    """Since when no request is under way, by the loop's clock."""
-
-    _giving_up: asyncio.TimerHandle | None = None
-    _unread: asyncio.TimerHandle | None = None
-    _refusal: Problem | None = None
-    _in_head = False
-    _heads = 0
-    _head = 0
-    _pending = 0
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        # The kernel's part of `reading_seconds`: what is left when the answer is complete and nobody takes it.
-        transport.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self.reading_seconds * 1000)
-        )
-        self.idle_since = self.loop.time()
-        self._wait_for_headers()
-        if len(self.connections) > self.most_connections:
-            self._make_room()
-
-    def data_received(self, data: bytes) -> None:
-        if self._giving_up is None and (self.cycle is None or self.cycle.response_complete):
-            self._wait_for_headers()
-        head = self._heads if self._in_head else None
-        super().data_received(data)
-        # Of a header that has not ended the parser tells nothing: count what it was fed.
-        self._pending = self._pending + len(data) if self._in_head and self._heads == head else 0
-        if self._pending > MAX_HEAD and not self.transport.is_closing():
-            self._refusal = _too_long()
-            self.send_400_response("")
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self._in_head, self._head = True, 0
-        self._heads += 1
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        if len(self.url) > MAX_URL:
-            detail = f"The address is longer than {MAX_URL >> 10} KiB."
-            raise self._refuse(Problem(HTTPStatus.REQUEST_URI_TOO_LONG, "url_too_long", detail))
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._head += len(name) + len(value)
-        if self._head > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
-            raise self._refuse(_too_long())
-        super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._stop_waiting()
-        hosts = [value for name, value in self.headers if name == b"host"]
-        old = self.parser.get_http_version() == "1.0" and not hosts
-        if not old and (len(hosts) != 1 or _HOST.fullmatch(hosts[0]) is None):
-            detail = "A request has one Host header, with a name and perhaps a port."
-            raise self._refuse(Problem(HTTPStatus.BAD_REQUEST, "invalid_host", detail))
-        # After a wish to upgrade the parser takes what follows for another protocol and drops it, bodies too.
-        upgrade = self.parser.should_upgrade()
-        if upgrade and any(name in _BODY and value != b"0" for name, value in self.headers):
-            detail = "No other protocol is spoken here, and a request that asks for one cannot have a body."
-            raise self._refuse(Problem(HTTPStatus.BAD_REQUEST, "upgrade_refused", detail))
-        self.idle_since = None
-        super().on_headers_complete()
-        self.cycle.keep_alive = self.cycle.keep_alive and not upgrade
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        if self.cycle.response_complete:  # and not another one waiting behind it
-            self.idle_since = self.loop.time()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._unread = self.loop.call_later(self.reading_seconds, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        self._stop_writing_timer()
-        super().resume_writing()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        self._stop_writing_timer()
-        super().connection_lost(exc)
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's words are the same for every fault
-        """Say what is wrong with the request and hang up; only hang up where an earlier answer is still being sent."""
-        problem = self._refusal or Problem(HTTPStatus.BAD_REQUEST, "malformed_request", "This is no HTTP request.")
-        log.info("http.refused", code=problem.code)
-        if self.cycle is None or self.cycle.response_complete:
-            self.transport.write(_rendered(problem))
-        self.transport.close()
-
-    def _refuse(self, problem: Problem) -> httptools.HttpParserError:
-        """What to raise inside the parser, so that it stops and uvicorn asks for the answer."""
-        self._refusal = problem
-        return httptools.HttpParserError(problem.code)
-
-    def _make_room(self) -> None:
-        idle = {
-            each: each.idle_since  # we are one of them ourselves
-            for each in self.connections
-            if isinstance(each, PatientProtocol) and each.idle_since is not None
-        }
-        oldest = min(idle, key=lambda each: idle[each])
-        log.warning("http.crowded", connections=len(self.connections))
-        oldest.idle_since = None  # so that the next one to come does not choose it again before it is gone
-        oldest.transport.abort()
-
-    def _wait_for_headers(self) -> None:
-        self._giving_up = self.loop.call_later(self.header_seconds, self.transport.close)
-
-    def _stop_waiting(self) -> None:
-        if self._giving_up is not None:
-            self._giving_up.cancel()
-            self._giving_up = None
-
-    def _stop_writing_timer(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def rendered(self, refusal: Refusal) -> bytes:
+        """A problem, with the headers that every answer has."""
+        trace_id = token_hex(16)
+        answer = respond(Problem(refusal.status, refusal.code, refusal.detail), trace_id)
+        status = HTTPStatus(answer.status_code)
+        fixed: dict[str, Any] = {**HEADERS, "X-Trace-Id": trace_id, "Cache-Control": "no-store", "Connection": "close"}
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
+        lines += [name + b": " + value for name, value in answer.raw_headers]
+        lines += [f"{name}: {value}".encode() for name, value in fixed.items()]
+        return b"\r\n".join([*lines, b"", bytes(answer.body)])
 
 
 class Server(uvicorn.Server):
@@ -188,7 +54,7 @@ def server(app: FastAPI, *, host: str, port: int) -> Server:
         app,
         host=host,
         port=port,
-        http=PatientProtocol,
+        http=ProblemProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -198,28 +64,3 @@ def server(app: FastAPI, *, host: str, port: int) -> Server:
         timeout_graceful_shutdown=GRACE,
     )
     return Server(config, app.state.services.hub)
-
-
-def allow_open_files() -> None:
-    """Raise this process's soft limit, which is often 1024: a full table of connections must not starve the database."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def _too_long() -> Problem:
-    detail = f"The request's headers are more than {MAX_HEADERS}, or longer than {MAX_HEAD >> 10} KiB together."
-    return Problem(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
-
-
-def _rendered(problem: Problem) -> bytes:
-    """The bytes of an answer that no app gives: with the headers that every answer has."""
-    trace_id = token_hex(16)
-    answer = respond(problem, trace_id)
-    status = HTTPStatus(answer.status_code)
-    fixed: dict[str, Any] = {**HEADERS, "X-Trace-Id": trace_id, "Cache-Control": "no-store", "Connection": "close"}
-    lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode()]
-    lines += [name + b": " + value for name, value in answer.raw_headers]
-    lines += [f"{name}: {value}".encode() for name, value in fixed.items()]
-    return b"\r\n".join([*lines, b"", bytes(answer.body)])

@@ -96,7 +96,7 @@ def assemble(settings: Settings) -> Edge:
             database.dispose()
             discard(folder)
 
-    return Edge(lifespan, largest=settings.serving_max_request)
+    return Edge(lifespan, largest=settings.serving_max_request, patience=settings.serving_timeout)
 
 
 def _folder() -> Path:

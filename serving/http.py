@@ -5,6 +5,7 @@ Reads no body: that is for the runtime child.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager
@@ -70,10 +71,12 @@ def meant(path: str) -> Meant | None:
 
 
 class Edge:
-    """The ASGI app. `lifespan` gives it its `endpoints`; `largest` is the most bytes of a body."""
+    """The ASGI app. `lifespan` gives it its `endpoints`; a body has at most `largest` bytes and `patience` seconds to come in."""
 
-    def __init__(self, lifespan: Callable[[Edge], AbstractAsyncContextManager[None]], *, largest: int) -> None:
-        self._lifespan, self._largest = lifespan, largest
+    def __init__(
+        self, lifespan: Callable[[Edge], AbstractAsyncContextManager[None]], *, largest: int, patience: float
+    ) -> None:
+        self._lifespan, self._largest, self._patience = lifespan, largest, patience
         self.endpoints: Endpoints | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -135,7 +138,11 @@ class Edge:
             return await endpoints.describe(request, what)
         # Who may not ask does not get to send a body.
         caller = await endpoints.admit(request, what)
-        request.body.extend(await self._body(scope, receive))
+        try:
+            async with asyncio.timeout(self._patience):
+                request.body.extend(await self._body(scope, receive))
+        except TimeoutError as slow:
+            raise Refused(408, "request_timeout", f"The body was not here within {self._patience:g} s.") from slow
         kind: Kind = "predict" if what.action == "predict" else "v2"
         return await endpoints.predict(request, caller, what.reference, kind)
 

@@ -21,10 +21,10 @@ from structlog.testing import capture_logs
 from api import envelope
 from api.app import create_app
 from api.deps import Services, Transaction
-from api.server import PatientProtocol
 from pipeline.errors import Rejected, Unavailable
 from shared.db import Begin, connect, readings, transactions
 from shared.errors import DependencyUnavailable
+from shared.patience import PatientProtocol
 from shared.settings import Settings
 from tests.integration.api_fixtures import (
     Person,

@@ -26,7 +26,7 @@ from api import envelope, multipart
 from api.app import create_app
 from api.deps import Services
 from api.news import Hub
-from api.server import MAX_HEAD, MAX_HEADERS, MAX_URL, PatientProtocol
+from shared.patience import MAX_HEAD, MAX_HEADERS, MAX_URL, PatientProtocol
 from shared.settings import Settings
 from shared.storage import Bucket
 from tests.integration.api_fixtures import (
