@@ -23,7 +23,7 @@ import pytest
 from onnx import TensorProto, helper
 from sqlalchemy import text
 
-from registry import keys, people, reviews, store
+from registry import blobs, keys, people, reviews, store
 from registry.store import Artifact
 from shared import tokens
 from shared.db import Begin
@@ -210,7 +210,7 @@ def moor(begin: Begin, shelf_bucket: Bucket) -> Callable[..., Moored]:
     ) -> Moored:
         inputs, outputs = tensors(content)
         sha256 = hashlib.sha256(content).hexdigest()
-        key = store.blob_key(sha256, "onnx-fp32.onnx")
+        key = blobs.key(sha256, "onnx-fp32.onnx")
         shelf_bucket.put(key, content)
         made = Artifact(
             name="onnx-fp32",
