@@ -28,7 +28,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from registry import audit
@@ -78,23 +77,21 @@ def start(
         detail = f"{candidate.version} is live on {target} already; a rollout needs another version."
         raise Conflict("already_live", detail, {"id": str(control.id)})
     wanted = {"model_id": model.id, "target": target, "kind": kind, "weight": weight, "sticky": sticky, "note": note}
-    try:
-        with session.begin_nested():
-            made: UUID = session.execute(
-                insert(rollouts)
-                .values(
-                    **wanted,
-                    control_id=control.version_id,
-                    candidate_id=candidate.id,
-                    rules=rules.kept(),
-                    started_by=actor.id,
-                )
-                .returning(rollouts.c.id)
-            ).scalar_one()
-    except IntegrityError as error:
-        row = session.execute(_shown().where(_running_on(model.id, target))).one()
-        detail = f"{row.candidate} is being rolled out on {target} already; stop that first."
-        raise Conflict("rollout_running", detail, {"id": str(row.id)}) from error
+    other = session.execute(_shown().where(_running_on(model.id, target))).one_or_none()
+    if other is not None:
+        detail = f"{other.candidate} is being rolled out on {target} already; stop that first."
+        raise Conflict("rollout_running", detail, {"id": str(other.id)})
+    made = session.execute(
+        insert(rollouts)
+        .values(
+            **wanted,
+            control_id=control.version_id,
+            candidate_id=candidate.id,
+            rules=rules.kept(),
+            started_by=actor.id,
+        )
+        .returning(rollouts.c.id)
+    ).scalar_one()
     row = find(session, model.id, made)
     told = _told(row) | {"kind": kind, "weight": str(weight), "sticky": sticky, "note": note}
     audit.append(session, actor, "rollout.started", str(row.id), told | {"rules": _texts(row.rules)})

@@ -29,7 +29,7 @@ def test_a_candidate_that_is_worse_by_the_margin_is_seldom_promoted_under_contin
     assert np.isfinite(when).mean() <= ALPHA
 
 
-@pytest.mark.parametrize(("rate", "share", "within"), [(0.05, 0.5, 3500), (0.5, 0.5, 200), (0.5, 0.05, 1400)])
+@pytest.mark.parametrize(("rate", "share", "within"), [(0.05, 0.5, 2900), (0.5, 0.5, 50), (0.5, 0.05, 300)])
 def test_twice_the_errors_are_rolled_back_within_the_stated_number_of_requests(
     rate: float, share: float, within: int
 ) -> None:
