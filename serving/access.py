@@ -1,7 +1,7 @@
 """Who asks, what they may ask, and how often. Remembers answers for some seconds, so that a prediction costs the database nothing.
 
-What is revoked stops counting within `REMEMBERED` seconds. A key with a budget is not remembered: each call is taken off
-it in the database.
+What is revoked stops counting within `REMEMBERED` seconds, or once the database is back where it is away: who was known
+then is believed for `BELIEVED` seconds. A key with a budget is not remembered: each call is taken off it in the database.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from registry import access, keys, live, people, store
@@ -28,6 +30,9 @@ from shared.settings import Plan
 from shared.tokens import Tokens
 
 REMEMBERED = 5.0
+BELIEVED = 300.0
+AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What the database not answering looks like."""
 _MOST = 10_000
 
 T = TypeVar("T")
@@ -50,13 +55,14 @@ class Caller:
 class Remembered(Generic[T]):
     """Values for some seconds, the longest unused go first."""
 
-    def __init__(self, seconds: float, most: int = _MOST) -> None:
-        self._seconds, self._most = seconds, most
+    def __init__(self, most: int = _MOST) -> None:
+        self._most = most
         self._kept: OrderedDict[Any, tuple[float, T]] = OrderedDict()
 
-    def get(self, key: Any) -> T | None:
+    def get(self, key: Any, seconds: float = REMEMBERED) -> T | None:
+        """What was put there within so many seconds."""
         found = self._kept.get(key)
-        if found is None or time.monotonic() - found[0] > self._seconds:
+        if found is None or time.monotonic() - found[0] > seconds:
             return None
         self._kept.move_to_end(key)
         return found[1]
@@ -73,8 +79,8 @@ class Gatekeeper:
 
     def __init__(self, begin: Begin, signer: Tokens, allowance: Allowance, plans: Mapping[str, Plan]) -> None:
         self._begin, self._signer, self._allowance, self._plans = begin, signer, allowance, plans
-        self._callers = Remembered[Caller](REMEMBERED)
-        self._models = Remembered[UUID](REMEMBERED)
+        self._callers = Remembered[Caller]()
+        self._models = Remembered[UUID]()
 
     async def caller(self, authorization: bytes | None, address: str) -> Caller:
         """Raises `Refused`: 401, or 429 where a key's budget is used up. Without credentials, a stranger."""
@@ -86,7 +92,12 @@ class Gatekeeper:
         scheme, _, text = authorization.decode("latin-1").partition(" ")
         if scheme.lower() != "bearer" or not text:
             raise _unknown("The Authorization header must be `Bearer` and a token or API key.")
-        caller, budgeted = await asyncio.to_thread(self._identify, text.strip())
+        try:
+            caller, budgeted = await asyncio.to_thread(self._identify, text.strip())
+        except AWAY:
+            if (believed := self._callers.get(digest, BELIEVED)) is not None:
+                return believed
+            raise
         if not budgeted:
             self._callers.put(digest, caller)
         return caller
@@ -95,7 +106,12 @@ class Gatekeeper:
         """The model that a caller means and may ask. Raises `Refused`."""
         known = self._models.get(key := (caller.user_id, caller.permissions, reference))
         if known is None:
-            known = await asyncio.to_thread(self._find, caller, reference)
+            try:
+                known = await asyncio.to_thread(self._find, caller, reference)
+            except AWAY:
+                if (believed := self._models.get(key, BELIEVED)) is not None:
+                    return believed
+                raise
             self._models.put(key, known)
         return known
 

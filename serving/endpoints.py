@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from registry.errors import Conflict, Missing
 from serving import describing
-from serving.access import Caller, Gatekeeper
+from serving.access import AWAY, Caller, Gatekeeper
 from serving.answers import Answer, Refused, told
 from serving.catalog import Catalog, Route, Trial
 from serving.counting import Counting, Statistics
@@ -37,7 +35,6 @@ _PASSED_BACK = ("content-type", "content-encoding", "inference-header-content-le
 _SHADOWS = 32
 """Shadow copies under way at once; more are left out."""
 _FAULTS = 500
-_AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ class Endpoints:
         try:
             caller = await self._gate.caller(request.headers.get(b"authorization"), request.address)
             return Admitted(caller=caller, model_id=await self._gate.model(caller, what.model))
-        except _AWAY as away:
+        except AWAY as away:
             raise _database_away() from away
 
     async def server(self, request: Request) -> Answer:
@@ -232,13 +229,13 @@ class Endpoints:
             raise Refused(404, missing.code, missing.message) from missing
         except Conflict as conflict:
             raise Refused(423 if conflict.code == "quarantined" else 409, conflict.code, conflict.message) from conflict
-        except _AWAY as away:
+        except AWAY as away:
             raise _database_away() from away
 
     async def _ready(self) -> Answer:
         try:
             await self._catalog.ask(lambda session: session.connection())
-        except _AWAY:
+        except AWAY:
             return told({"ready": False, "reason": "the database does not answer"}, status=503)
         return told({"ready": True})
 
@@ -269,7 +266,7 @@ class Endpoints:
     async def _known(self, request: Request) -> Caller:
         try:
             caller = await self._gate.caller(request.headers.get(b"authorization"), request.address)
-        except _AWAY as away:
+        except AWAY as away:
             raise _database_away() from away
         if caller.viewer is None:
             raise Refused(401, "unauthenticated", "Send an API key or a token.", headers={"WWW-Authenticate": "Bearer"})

@@ -20,6 +20,7 @@ import pytest
 from sqlalchemy import text
 
 from registry import reviews
+from serving.access import REMEMBERED
 from shared.db import Begin
 from shared.settings import Settings
 from shared.storage import Bucket
@@ -269,6 +270,35 @@ def test_what_takes_too_long_is_told_so_and_what_hangs_is_ended(
         assert said(late, 504, "timeout")["details"] == {"timeout": 0.2}
         before = children(own.process)
         until(lambda: children(own.process) not in ([], before))
+
+
+def test_who_was_known_is_answered_while_the_database_is_away(
+    environment: dict[str, str], enrol: Enrol, moor: Moor
+) -> None:
+    ada, spent = enrol(), enrol(calls=100)
+    moor(ada, "lasting", scaled(2))
+    moor(spent, "lasting", scaled(2))
+    address, _, database = environment["DATABASE_URL"].rpartition("/")
+
+    def let_in(allowed: bool) -> None:
+        with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS {allowed}")
+            if not allowed:
+                query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+                connection.execute(query, [database])
+
+    with started(environment, PLANS='{"unbound": {}}') as own, own.client(ada) as client, own.client(spent) as other:
+        for each in (client, other):
+            assert each.post("/v2/models/lasting/infer", json=v2([1, 2, 3, 4])).status_code == 200
+        let_in(False)
+        try:
+            time.sleep(REMEMBERED + 0.5)
+            assert client.post("/v2/models/lasting/infer", json=v2([1, 2, 3, 4])).status_code == 200
+            said(other.post("/v2/models/lasting/infer", json=v2([1, 2, 3, 4])), 503, "database_unavailable")
+            assert client.get("/v2/health/ready").status_code == 503
+        finally:
+            let_in(True)
+        until(lambda: client.get("/v2/health/ready").status_code == 200)
 
 
 def test_models_that_do_not_fit_together_make_room_for_each_other(
