@@ -141,7 +141,7 @@ class Counting:
 
 def _empty() -> dict[str, Any]:
     counts = dict.fromkeys(("requests", "errors", "slow", "compared", "disagreed"), 0)
-    return {**counts, "seconds": 0.0, "latencies": [0] * len(verdicts.LATENCY_BUCKETS)}
+    return {**counts, "seconds": 0.0, "latencies": [0] * (len(verdicts.LATENCY_BUCKETS) + 1)}
 
 
 def _numbers(found: Any, count: int) -> list[int] | None:

@@ -33,6 +33,8 @@ LARGEST_BATCH = 32
 PAYS = 1.3
 """How many times as many rows a second batches must bring to be made."""
 _TRIAL_SECONDS = 0.03
+_TOO_SLOW = 0.25
+"""Seconds of one row from which on no batches are made: they would keep the others waiting too long."""
 _TRIAL_ROWS = 8
 
 
@@ -122,9 +124,12 @@ def _gain(predict: Predictor, tensors: Sequence[Tensor]) -> float:
     if not all(one.batched for one in tensors):
         return 0.0
     rows = draw(tensors, batch=_TRIAL_ROWS, kind="normal")
+    one_row = {name: array[:1] for name, array in rows.items()}
+    if _fastest(predict, one_row) > _TOO_SLOW:
+        return 0.0
     try:
         together = predict(rows)
-        alone = predict({name: array[:1] for name, array in rows.items()})
+        alone = predict(one_row)
     except Rejected:  # one row at a time, whatever the graph says
         return 0.0
     for name, array in together.items():
@@ -136,8 +141,7 @@ def _gain(predict: Predictor, tensors: Sequence[Tensor]) -> float:
             same = np.array_equal(array[:1], alone[name])
         if not same:  # a row's answer leans on its neighbours
             return 0.0
-    one = {name: array[:1] for name, array in rows.items()}
-    return _TRIAL_ROWS * _fastest(predict, one) / _fastest(predict, rows)
+    return _TRIAL_ROWS * _fastest(predict, one_row) / _fastest(predict, rows)
 
 
 def _fastest(predict: Predictor, arrays: Arrays) -> float:

@@ -263,9 +263,10 @@ def test_what_takes_too_long_is_told_so_and_what_hangs_is_ended(
     environment: dict[str, str], enrol: Enrol, moor: Moor
 ) -> None:
     ada = enrol()
-    moor(ada, "endless", slow(30_000))
+    moor(ada, "endless", slow(100_000))
     limits = {"SERVING_TIMEOUT": "0.2", "SERVING_QUEUE": "1", "SERVING_THREADS": "1"}
     with started(environment, PLANS='{"unbound": {}}', **limits) as own, own.client(ada) as client:
+        until(lambda: client.get("/v2/models/endless/ready").status_code == 200, 60)
         late = client.post("/v2/models/endless/infer", json=v2([1, 2, 3, 4]))
         assert said(late, 504, "timeout")["details"] == {"timeout": 0.2}
         before = children(own.process)
