@@ -1,10 +1,11 @@
 """The main job, end to end, on a running stack: train, push in three forms, watch, compare, pull, classify.
 
-`make demo` starts the stack around it. Needs SLIPWAY_URL, FLOWER_URL and SLIPWAY_HOME, where the first admin's key lies.
+`make demo` starts the stack around it. Needs SLIPWAY_URL, SERVING_URL, FLOWER_URL and SLIPWAY_HOME, where the first admin's key lies.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -38,6 +39,8 @@ def main() -> None:
         best = show_variants(client, runs, folder)
         console.rule("Use it")
         classify(client, best, folder)
+        console.rule("Or ask its endpoint")
+        ask(client, best, folder)
         console.rule("What is missing on this machine")
         show_missing(client)
     show_addresses()
@@ -124,6 +127,21 @@ def classify(client: Client, best: str, folder: Path) -> None:
         sys.exit("The pulled model is wrong about a digit that the trained one knows.")
 
 
+def ask(client: Client, best: str, folder: Path) -> None:
+    """The same digit, sent to the endpoint that each version has."""
+    heldout = np.load(folder / "digits-heldout.npz")
+    digit, reference = folder / "digit.json", best.split(maxsplit=1)[0]
+    digit.write_text(json.dumps(heldout["images"][7].tolist()))
+    console.print(f"slipway predict {reference} --input {digit.name}")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "slipway", "predict", reference, "--input", digit], check=False
+    )
+    answer = client.predict(reference, heldout["images"][7:8])
+    (scores,) = answer.outputs.values()
+    if done.returncode or int(np.argmax(scores)) != int(heldout["labels"][7]):
+        sys.exit("The endpoint does not say what the model says.")
+
+
 def show_missing(client: Client) -> None:
     """Said plainly: what this machine cannot do."""
     health = client.health()
@@ -138,6 +156,7 @@ def show_missing(client: Client) -> None:
 def show_addresses() -> None:
     console.rule("Have a look")
     console.print(f"  API       {os.environ['SLIPWAY_URL']}/docs")
+    console.print(f"  endpoints {os.environ['SERVING_URL']}/v2/models/admin/{NAME}")
     console.print(f"  Flower    {os.environ.get('FLOWER_URL', 'not started')}")
     console.print("The demo stops what it started. `make up` brings it back at these addresses; the key is in "
                   f"{Path(os.environ['SLIPWAY_HOME']) / 'admin.key'}.")  # fmt: skip

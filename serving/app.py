@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import device
+from pipeline.errors import Unavailable
 from pipeline.sandbox import Zygote, discard
 from registry.logs import keeper
 from serving.access import Gatekeeper
@@ -79,6 +80,7 @@ def assemble(settings: Settings) -> Edge:
             timeout=settings.serving_timeout,
             load_wait=settings.serving_load_wait,
         )
+        preparing = asyncio.create_task(_prepare(fleet), name="prepare")
         loops = [
             asyncio.create_task(_every(settings.serving_refresh, turn), name=name)
             for name, turn in (("refresh", _refresh(catalog, fleet)), ("counts", counting.write_down))
@@ -88,7 +90,7 @@ def assemble(settings: Settings) -> Edge:
         finally:
             for task in loops:
                 task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
+            await asyncio.gather(preparing, *loops, return_exceptions=True)
             await fleet.close()
             with contextlib.suppress(*_AWAY):
                 await counting.write_down()
@@ -97,6 +99,13 @@ def assemble(settings: Settings) -> Edge:
             discard(folder)
 
     return Edge(lifespan, largest=settings.serving_max_request, patience=settings.serving_timeout)
+
+
+async def _prepare(fleet: Fleet) -> None:
+    try:
+        await fleet.prepare()
+    except Unavailable as fault:
+        log.error("serving.no_sandbox", code=fault.code, why=fault.message)  # noqa: TRY400 - the message says it all
 
 
 def _folder() -> Path:

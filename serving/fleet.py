@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +19,8 @@ from uuid import UUID
 import structlog
 
 from pipeline.errors import SlipwayError
-from pipeline.sandbox import Zygote
-from serving.runtime import Load, Runtime
+from pipeline.sandbox import Zygote, discard
+from serving.runtime import PASSABLE, Load, Runtime
 from shared.errors import AdapterError
 from shared.storage import Bucket
 
@@ -98,6 +99,19 @@ class Fleet:
         self._berths: dict[tuple[UUID, str, str], _Berth] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._files = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Import the libraries that runtime children are forked with, before anybody waits for it. Raises `Unavailable`."""
+
+        def once() -> None:
+            folder = Path(tempfile.mkdtemp(prefix="prepare-", dir=self._folder))
+            folder.chmod(PASSABLE)
+            (folder / "scratch").mkdir()
+            with self._zygote.open(read=[], scratch=folder / "scratch"):
+                pass
+            discard(folder)
+
+        await asyncio.to_thread(once)
 
     async def get(self, variant: Variant, *, wait: float) -> Runtime:
         """The loaded variant; waits so many seconds for it. Raises `NotLoaded`."""
