@@ -31,6 +31,8 @@ from shared.tokens import Tokens
 
 REMEMBERED = 5.0
 BELIEVED = 300.0
+STRANGERS = "free"
+"""The plan of those who do not say who they are."""
 AWAY = (OperationalError, InterfaceError, PoolTimeoutError)
 """What the database not answering looks like."""
 _MOST = 10_000
@@ -85,7 +87,7 @@ class Gatekeeper:
     async def caller(self, authorization: bytes | None, address: str) -> Caller:
         """Raises `Refused`: 401, or 429 where a key's budget is used up. Without credentials, a stranger."""
         if authorization is None:
-            return Caller(user_id=None, name=address)
+            return Caller(user_id=None, name=address, per_minute=self._limit(STRANGERS))
         known = self._callers.get(digest := hashlib.sha256(authorization).digest())
         if known is not None:
             return known
@@ -157,9 +159,11 @@ class Gatekeeper:
         return self._known(user, frozenset(user.permissions))
 
     def _known(self, user: people.User, permissions: frozenset[str]) -> Caller:
-        plan = self._plans.get(user.plan)
-        limit = plan.requests_per_minute if plan else None
+        limit = self._limit(user.plan)
         return Caller(user_id=user.id, name=user.username, permissions=permissions, per_minute=limit)
+
+    def _limit(self, plan: str) -> int | None:
+        return self._plans[plan].requests_per_minute if plan in self._plans else None
 
     def _find(self, caller: Caller, reference: str) -> UUID:
         with self._begin() as session:

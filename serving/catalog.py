@@ -23,7 +23,7 @@ from pipeline.stage import with_packed
 from registry import contracts, live, rollouts, store, verdicts
 from registry.errors import Missing, RegistryError
 from registry.store import Viewer
-from serving.fleet import Fleet, NotLoaded, Variant
+from serving.fleet import Fleet, Identity, NotLoaded, Variant
 from serving.protocol.signature import Signature
 from shared.db import Begin
 
@@ -147,7 +147,7 @@ class Catalog:
                 self._fleet.warm(route.variant)
             if (entry := self._entries.get((model_id, None))) is not None:
                 entry.used = time.monotonic()
-        self._fleet.keep({one.identity for entry in self._entries.values() for one in _variants_of(entry.route)})
+        self._fleet.keep(self._meant())
 
     async def _learn(self, key: Key) -> Route:
         route, mark = await self.ask(lambda session: _read(session, key, self._fleet.outfit.device))
@@ -194,10 +194,12 @@ class Catalog:
         self._end_unmeant(before)
 
     def _end_unmeant(self, before: Route) -> None:
-        meant = {one.identity for entry in self._entries.values() for one in _variants_of(entry.route)}
         for one in _variants_of(before):
-            if one.identity not in meant:
-                self._fleet.retire(one)
+            if one.identity not in self._meant():
+                self._fleet.retire(one, self._meant)
+
+    def _meant(self) -> set[Identity]:
+        return {one.identity for entry in self._entries.values() for one in _variants_of(entry.route)}
 
 
 def _variants_of(route: Route) -> Sequence[Variant]:

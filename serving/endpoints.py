@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ STICKY = b"slipway-sticky-key"
 RECEIPT = "slipway-prediction"
 _PASSED_ON = (b"content-type", b"content-encoding", b"accept-encoding", b"inference-header-content-length")
 _PASSED_BACK = ("content-type", "content-encoding", "inference-header-content-length")
+_VALUE = re.compile(r"[ -~]{1,200}")
 _SHADOWS = 32
 """Shadow copies under way at once; more are left out."""
 _FAULTS = 500
@@ -120,8 +122,7 @@ class Endpoints:
         key = self._sticky(route.trial, request, admitted.caller)
         outcome = await self._outcome(route, asked, key)
         said, variant = outcome.said, outcome.variant
-        passed = said.meta.get("headers") or {}
-        back = {name: str(passed[name]) for name in _PASSED_BACK if name in passed}
+        back = _headers(said)
         if said.status < 300:
             self._counting.answered(route.model.id, variant.version_id, variant.version, said.meta, outcome.seconds)
             label = said.meta.get("label")
@@ -146,7 +147,7 @@ class Endpoints:
         if arm == "candidate" and self._fleet.ready(trial.candidate):
             try:
                 outcome = await self._tried(trial, trial.candidate, asked, "candidate")
-            except (Died, NotLoaded):
+            except (Died, NotLoaded, Overloaded):
                 outcome = None
             if outcome is not None and outcome.said.status < _FAULTS:
                 return outcome
@@ -166,6 +167,9 @@ class Endpoints:
             counted = error or outcome.said.status < 300
         except Refused as refused:
             counted = refused.code == "timeout"
+            raise
+        except Overloaded:
+            counted = False
             raise
         finally:
             seconds = time.perf_counter() - began
@@ -191,7 +195,7 @@ class Endpoints:
     async def _shadow(self, trial: Trial, asked: _Asked, answered: _Outcome) -> None:
         try:
             shadow = await self._tried(trial, trial.candidate, asked, "candidate")
-        except (Refused, Died, NotLoaded):
+        except (Refused, Died, NotLoaded, Overloaded):
             return
         if shadow.said.status < 300:
             same = shadow.said.meta.get("decision") == answered.said.meta.get("decision")
@@ -210,6 +214,8 @@ class Endpoints:
             headers = {} if refusal.retry_after is None else {"Retry-After": str(refusal.retry_after)}
             raise Refused(refusal.status, refusal.code, refusal.message, headers=headers) from refusal
         except Overloaded as full:
+            if arm == "candidate":
+                raise
             detail = "More requests are waiting for this model than may; come again."
             raise Refused(503, "overloaded", detail, headers={"Retry-After": "1"}) from full
         except TimedOut as late:
@@ -290,6 +296,13 @@ class _Asked:
 
     def compared(self) -> _Asked:
         return _Asked(kind=self.kind, headers=self.headers, body=self.body, seconds=self.seconds, to_compare=True)
+
+
+def _headers(said: Said) -> dict[str, str]:
+    """Those of the child's headers that pass, as far as they are some: it is not believed."""
+    told = said.meta.get("headers")
+    found = {name: told.get(name) for name in _PASSED_BACK} if isinstance(told, dict) else {}
+    return {name: value for name, value in found.items() if isinstance(value, str) and _VALUE.fullmatch(value)}
 
 
 def _database_away() -> Refused:

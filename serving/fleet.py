@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ log = structlog.get_logger()
 _WEIGHT = 3
 """How many times its file's size a variant is taken to need until it has been loaded."""
 _DRAIN = 30.0
+_LINGER = 0.25
+"""Seconds between a request's knowing its variant and its reaching it, at most."""
 _PATIENCE = 10.0
 _PAUSES = (0.0, 0.5, 2.0, 5.0, 15.0, 30.0)
 """Seconds before the next try, after so many failures or deaths in a row."""
@@ -42,6 +44,10 @@ class NotLoaded(Exception):
     def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.status, self.code, self.message, self.retry_after = status, code, message, retry_after
+
+
+Identity = tuple[UUID, str, str]
+"""Of a variant: its version, its name, its digest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +66,7 @@ class Variant:
     signature: Mapping[str, Any]
 
     @property
-    def identity(self) -> tuple[UUID, str, str]:
+    def identity(self) -> Identity:
         return self.version_id, self.name, self.sha256
 
 
@@ -96,7 +102,7 @@ class Fleet:
 
     def __init__(self, *, bucket: Bucket, zygote: Zygote, folder: Path, outfit: Outfit) -> None:
         self._bucket, self._zygote, self._folder, self.outfit = bucket, zygote, folder, outfit
-        self._berths: dict[tuple[UUID, str, str], _Berth] = {}
+        self._berths: dict[Identity, _Berth] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._files = asyncio.Lock()
 
@@ -143,16 +149,24 @@ class Fleet:
         if self._room() >= _needed(variant) or berth.runtime is not None:
             self._begin(berth)
 
-    def keep(self, identities: Collection[tuple[UUID, str, str]]) -> None:
+    def keep(self, identities: Collection[Identity]) -> None:
         """Which variants are meant by somebody now: the others make room first."""
         for identity, berth in self._berths.items():
             berth.wanted = identity in identities
 
-    def retire(self, variant: Variant) -> None:
-        """End one that another has taken the place of, once it has answered what it was asked."""
-        berth = self._berths.pop(variant.identity, None)
-        if berth is not None:
-            self._end(berth, drain=_DRAIN)
+    def retire(self, variant: Variant, meant: Callable[[], Collection[Identity]]) -> None:
+        """End one that another has taken the place of, once it has answered what it was asked, unless it is `meant` again.
+
+        Requests that were on their way to it still find it.
+        """
+
+        async def leave() -> None:
+            await asyncio.sleep(_LINGER)
+            ended = None if variant.identity in meant() else self._berths.pop(variant.identity, None)
+            if ended is not None:
+                self._end(ended, drain=_DRAIN)
+
+        self._keep(leave())
 
     def loaded(self) -> list[tuple[Variant, Runtime, int]]:
         """What is loaded now, and the bytes it takes."""

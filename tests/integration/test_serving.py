@@ -223,7 +223,7 @@ def test_no_request_fails_while_versions_take_each_others_place(
     environment: dict[str, str], enrol: Enrol, moor: Moor, begin: Begin, swaps: int
 ) -> None:
     ada = enrol()
-    versions = [moor(ada, "moving", scaled(factor), live=factor == 1) for factor in (1, 2)]
+    versions = [moor(ada, "moving", scaled(factor), live=factor == 1) for factor in (1, 2, 3)]
     with started(environment, PLANS='{"unbound": {}}', SERVING_REFRESH="0.03") as own:
         over, statuses, seen = threading.Event(), [], set()
 
@@ -238,7 +238,7 @@ def test_no_request_fails_while_versions_take_each_others_place(
             client.post("/v2/models/moving/infer", json=v2([1, 2, 3, 4]))
             asking = [pool.submit(ask) for _ in range(2)]
             for turn in range(swaps):
-                wanted = versions[(turn + 1) % 2]
+                wanted = versions[(turn + 1) % 3]
                 with begin() as session:
                     session.execute(
                         text(
@@ -256,7 +256,7 @@ def test_no_request_fails_while_versions_take_each_others_place(
                 each.result()
         assert len(statuses) > swaps
         assert set(statuses) == {200}
-        assert seen == {"1.0.0", "1.1.0"}
+        assert seen == {"1.0.0", "1.1.0", "1.2.0"}
 
 
 def test_what_takes_too_long_is_told_so_and_what_hangs_is_ended(
