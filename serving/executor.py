@@ -32,6 +32,8 @@ LARGEST_BATCH = 32
 """Rows that are put together at most."""
 PAYS = 1.3
 """How many times as many rows a second batches must bring to be made."""
+QUICK = 200e-6
+"""Seconds of one run below which one thread answers all: handing the interpreter from thread to thread would cost more."""
 _TRIAL_SECONDS = 0.03
 _TRIAL_ROWS = 8
 
@@ -67,14 +69,17 @@ def load(
     """Open the file, run it once, and find out whether batches pay. `largest`: bytes of an unpacked request.
 
     Answers with `batch`, the rows that are put together at most (1: none), `gain`, how many times as many rows a second
-    batches of eight brought (0: not tried), and the seconds that loading took. Raises `Rejected`.
+    batches of eight brought (0: not tried), how many `threads` answer, and the seconds that loading took. Raises `Rejected`.
     """
     began = time.perf_counter()
     tensors = [Tensor.of(one) for one in inputs]
     predictors = _open(model, way, threads, device)
+    row = draw(tensors, batch=1, kind="normal")
     for one in predictors:
-        one(draw(tensors, batch=1, kind="normal"))
+        one(row)
     loaded = time.perf_counter() - began
+    if _fastest(predictors[0], row) < QUICK:
+        del predictors[1:]
     gain = _gain(predictors[0], tensors)
     batch = LARGEST_BATCH if gain >= PAYS else 1
     _loaded[:] = [
@@ -87,7 +92,7 @@ def load(
             largest=largest,
         )
     ]
-    return {"batch": batch, "gain": round(gain, 2), "seconds": round(loaded, 4)}
+    return {"batch": batch, "gain": round(gain, 2), "threads": len(predictors), "seconds": round(loaded, 4)}
 
 
 def serve(channel: int) -> None:
