@@ -140,14 +140,14 @@ class Edge:
         caller = await endpoints.admit(request, what)
         try:
             async with asyncio.timeout(self._patience):
-                request.body.extend(await self._body(scope, receive))
+                request.body.extend(await self._body(request.headers, receive))
         except TimeoutError as slow:
             raise Refused(408, "request_timeout", f"The body was not here within {self._patience:g} s.") from slow
         kind: Kind = "predict" if what.action == "predict" else "v2"
         return await endpoints.predict(request, caller, what.reference, kind)
 
-    async def _body(self, scope: MutableMapping[str, Any], receive: Any) -> list[bytes]:
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Any) -> list[bytes]:
+        declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._largest:
             raise self._too_large()
         pieces, size = [], 0

@@ -64,17 +64,10 @@ def flatten(port: Port, data: Any) -> tuple[list[Any], tuple[int, ...]]:
         return [data], ()
     shape = [len(data)]
     level = data
-    while list in (kinds := set(map(type, level))):
-        sizes = set(map(len, level)) if kinds == {list} else ()
+    while level and type(level[0]) is list:  # lists among values are found by `from_values`, which looks at each anyway
+        sizes = set(map(len, level)) if set(map(type, level)) == {list} else ()
         if len(sizes) != 1 or len(shape) == _DEEPEST:
-            raise BadRequest(
-                "wrong_shape",
-                f"Input {port.name}: the lists at depth {len(shape) + 1} have different lengths, "
-                f"hold values beside lists, or are nested too deeply.",
-                field=f"inputs.{port.name}.data",
-                expected=shown(port.shape),
-                got="ragged lists",
-            )
+            raise _ragged(port)
         shape += sizes
         level = list(chain.from_iterable(level))
     return level, tuple(shape)
@@ -85,7 +78,8 @@ def from_values(port: Port, values: list[Any], shape: Sequence[int]) -> Array:
     dtype = NUMPY[port.datatype]
     takes = _TAKES.get(dtype.kind, _TEXTS)
     if not set(map(type, values)) <= takes:
-        raise _wrong_value(port, next(one for one in values if type(one) not in takes))
+        wrong = next(one for one in values if type(one) not in takes)
+        raise _ragged(port) if type(wrong) is list else _wrong_value(port, wrong)
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype)
@@ -203,6 +197,16 @@ def _unframed(port: Port, data: Buffer, count: int) -> Array:
             f"{len(texts)} in the first {position} of {len(view)} bytes",
         )
     return np.array(texts, object)
+
+
+def _ragged(port: Port) -> BadRequest:
+    return BadRequest(
+        "wrong_shape",
+        f"Input {port.name}: its lists have different lengths, hold values beside lists, or are nested too deeply.",
+        field=f"inputs.{port.name}.data",
+        expected=shown(port.shape),
+        got="ragged lists",
+    )
 
 
 def _wrong_value(port: Port, value: Any) -> BadRequest:
