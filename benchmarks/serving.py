@@ -42,7 +42,7 @@ from benchmarks.peers import servers
 from benchmarks.peers.servers import Question
 from benchmarks.registry import _database, _free_port
 from pipeline import device
-from registry import keys, people, reviews, store
+from registry import blobs, keys, people, reviews, store
 from registry.store import Artifact
 from shared import tokens
 from shared.db import connect, transactions
@@ -285,7 +285,7 @@ def _published(model: Model) -> tuple[str, str]:
     bucket = storage.bucket(settings.bucket("registry"))
     bucket.ensure()
     sha256, size = hashlib.sha256(model.content).hexdigest(), len(model.content)
-    bucket.put(stored := store.blob_key(sha256, "onnx-fp32.onnx"), model.content)
+    bucket.put(stored := blobs.key(sha256, "onnx-fp32.onnx"), model.content)
     tensors = [
         {"name": name, "dtype": "float32", "shape": [None, *shape], "example": [1, *shape]}
         for name, shape in (("x", model.row.shape[1:]), ("y", (model.gives,)))

@@ -225,7 +225,7 @@ def test_from_a_package_registry(person: Person, admin: httpx2.Client, onnx: tup
 
 def test_from_a_platform_of_endpoints(person: Person, onnx: tuple[str, bytes]) -> None:
     """What is no model is told which are; each model has an endpoint that says what it takes; no path is ever shown."""
-    ada = person(*PRODUCTION)
+    ada = person(*PRODUCTION, "models:predict")
     refused = ada.post("/models/upload", data={"name": "notes"}, files={"file": ("notes.exe", b"MZ")})
     assert refused.status_code == 400
     assert ".onnx" in refused.json()["detail"], "the formats are listed"
