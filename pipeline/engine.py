@@ -188,7 +188,7 @@ def _claim(session: Session, run_id: UUID, signal: Signal) -> None:
         case Passed(report=report):
             reports = [report]
         case Retry() | Resume():
-            reports = [report for report in store.reports(session, run_id).values() if report]
+            reports = list(store.reports(session, run_id).values())
         case _:
             return
     blobs.hold(session, [file["sha256"] for report in reports for file in report.get("files") or ()])

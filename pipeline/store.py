@@ -289,7 +289,7 @@ def reports(session: Session, run_id: UUID) -> dict[str, Any]:
         .where(steps.c.run_id == run_id, told, steps.c.report.is_not(None))
         .order_by(steps.c.position)
     )
-    return {row.stage: row.report for row in rows}
+    return {row.stage: row.report for row in rows if row.report}  # a retry empties reports to JSON's null
 
 
 def published_by(session: Session, version_id: UUID) -> dict[str, Any]:
