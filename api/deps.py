@@ -196,10 +196,10 @@ class Visit:
             yield session, asking
 
 
-async def visit(request: Request, parts: Parts, credentials: Credentials) -> Visit:
+async def visit(request: Request, credentials: Credentials) -> Visit:
     if credentials is None:
         raise unauthenticated()
-    return Visit(request=request, parts=parts, token=credentials.credentials)
+    return Visit(request=request, parts=request.app.state.services, token=credentials.credentials)
 
 
 Visiting = Annotated[Visit, Depends(visit)]
