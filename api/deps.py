@@ -20,7 +20,7 @@ from pipeline.stage import Stage
 from registry import keys, people
 from registry.audit import Actor
 from registry.errors import Exhausted
-from registry.store import Viewer
+from registry.lookup import Viewer
 from shared import tokens
 from shared.db import Begin
 from shared.github import GitHub

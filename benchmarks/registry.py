@@ -68,8 +68,6 @@ def main() -> dict[str, Any]:
         peers = [running.enter_context(_slipway())]
         if os.environ.get("MLFLOW_VENV"):
             peers.append(running.enter_context(_mlflow(Path(os.environ["MLFLOW_VENV"]))))
-        for peer in peers:
-            _wait_until_idle(peer)
         taken: dict[tuple[str, str, int], Taken] = {}
         for number in range(ROUNDS + 1):
             for question in peers[0].questions:
@@ -126,15 +124,15 @@ def _ask(peer: Peer, question: str, clients: int, taken: Taken, *, seed: int) ->
     taken.answers += [each for several in answers for each in several]
 
 
-def _wait_until_idle(peer: Peer) -> None:
+def _wait_until_idle(pid: int) -> None:
     """Let it finish what belongs to its start. Raises `RuntimeError` after five minutes."""
     until = time.monotonic() + 300
-    before, share = _processor_time(peer.pid), 1.0
+    before, share = _processor_time(pid), 1.0
     while share > MOST_IDLE:
         if time.monotonic() > until:
-            raise RuntimeError(f"{peer.name} takes {share:.0%} of a core without being asked")
+            raise RuntimeError(f"process {pid} takes {share:.0%} of a core without being asked")
         time.sleep(IDLE_SECONDS)
-        now = _processor_time(peer.pid)
+        now = _processor_time(pid)
         share, before = abs(now - before) / IDLE_SECONDS, now  # a child that has ended takes its time along
 
 
@@ -177,6 +175,7 @@ def _slipway() -> Iterator[Peer]:
         port = _free_port()
         environment = os.environ | {"SLIPWAY_PORT": str(port), "LOG_LEVEL": "WARNING"}
         with _process([sys.executable, "-m", "api"], environment, port, "/livez") as pid:
+            _wait_until_idle(pid)
             yield Peer(
                 name="slipway",
                 port=port,
@@ -245,6 +244,7 @@ def _mlflow(environment: Path) -> Iterator[Peer]:
         with _process(served, clean, port, "/health") as pid:  # which makes its tables
             with psycopg.connect(url) as connection:
                 _fill_mlflow(connection)
+            _wait_until_idle(pid)
             base = "/api/2.0/mlflow"
             yield Peer(
                 name="mlflow",

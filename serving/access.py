@@ -19,9 +19,9 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from registry import access, keys, live, people, store
+from registry import access, keys, live, lookup, people
 from registry.errors import Denied, Exhausted, Missing
-from registry.store import Viewer
+from registry.lookup import Viewer
 from serving.answers import Refused
 from shared import tokens
 from shared.allowance import Allowance
@@ -173,7 +173,7 @@ class Gatekeeper:
             if not viewer.admin and "models:predict" not in caller.permissions:
                 raise Refused(403, "forbidden", "This needs the right models:predict, which you do not have.")
             try:
-                found: UUID = store.find_model(session, viewer, reference, permission="models:predict").id
+                found: UUID = lookup.find_model(session, viewer, reference, permission="models:predict").id
             except Missing as missing:
                 raise Refused(404, missing.code, missing.message) from missing
             except Denied as denied:
