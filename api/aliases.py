@@ -18,7 +18,7 @@ from api.paging import Before, Limit, page_before
 from api.schemas.aliases import Alias, Aliases, AliasHistory, AliasMove, NewPlace, Rollback
 from pipeline import comparing, promotability
 from pipeline.promotability import Trust
-from registry import aliases, pointers, store
+from registry import aliases, lookup, pointers
 from registry.aliases import Expected
 
 router = APIRouter(prefix="/models/{model}", tags=["aliases"])
@@ -49,7 +49,7 @@ _MOVES_ONE = (
 @router.get("/aliases", summary="List aliases", responses=documented("unauthenticated", "forbidden", "model_not_found"))
 def list_aliases(model: str, asking: Reader, session: Transaction) -> Aliases:
     """By name. `latest` is not among them: it is computed."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     return Aliases(items=[_alias(owner, row) for row in aliases.listed(session, owner.id)])
 
 
@@ -63,7 +63,7 @@ def read_alias(
     at: Annotated[AwareDatetime | None, Query(description="a moment, such as 2026-05-03T12:00Z")] = None,
 ) -> Alias:
     """Where it points, or pointed `at` a moment: what was production on 3 May?"""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     row = aliases.find(session, owner.id, alias, at=at)
     if at is None:
         tag(response, row.id)
@@ -85,7 +85,7 @@ def read_history(
     limit: Limit = 20,
 ) -> AliasHistory:
     """Every move it made, newest first: from where to where, when, who, why. Never changed, only added to."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     rows = aliases.history(session, owner.id, alias, before=before, limit=limit + 1)
     following = page_before(request, response, rows, limit)
     moves = [
@@ -189,7 +189,7 @@ def _moved(
 ) -> Alias:
     owner = _mine(session, asking, model, alias)
     pointers.refuse_unless_name(alias)
-    version = store.find_version(session, owner.id, wish.version, lock=True)
+    version = lookup.find_version(session, owner.id, wish.version, lock=True)
     expected = _expected(session, owner, wish, if_match)
     row = aliases.move(
         session, asking.actor, owner, alias, version, reason=wish.reason, judge=_judge(trust), expected=expected
@@ -211,9 +211,9 @@ def _judge(trust: Trust) -> aliases.Judge:
 
 def _mine(session: Session, asking: Principal, model: str, alias: str) -> Row[Any]:
     """A model whose alias the asker may move, locked: nobody else moves one of its aliases meanwhile."""
-    permission = aliases.permission(store.find_model(session, asking.viewer, model, lock=True), alias)
+    permission = aliases.permission(lookup.find_model(session, asking.viewer, model, lock=True), alias)
     asking.refuse_without(permission)
-    return store.find_model(session, asking.viewer, model, permission=permission)
+    return lookup.find_model(session, asking.viewer, model, permission=permission)
 
 
 def _expected(session: Session, owner: Row[Any], wish: NewPlace | None, if_match: str | None) -> Expected:
@@ -221,7 +221,7 @@ def _expected(session: Session, owner: Row[Any], wish: NewPlace | None, if_match
     revision = revision_in(if_match)
     if wish is None or "expected" not in wish.model_fields_set:
         return Expected(revision=revision)
-    believed = None if wish.expected is None else store.find_version(session, owner.id, wish.expected).id
+    believed = None if wish.expected is None else lookup.find_version(session, owner.id, wish.expected).id
     return Expected(version_id=believed, revision=revision)
 
 

@@ -14,7 +14,7 @@ from api.deps import Asking, Principal, Problem, Transaction, require
 from api.errors import documented
 from api.schemas.approvals import Approval, Approvals, NewApproval
 from api.versions import find
-from registry import promotion, store
+from registry import lookup, promotion
 
 router = APIRouter(prefix="/models/{model}/versions/{version}/approvals", tags=["gates"])
 
@@ -72,8 +72,8 @@ def revoke(model: str, version: str, approval_id: UUID, asking: Approving, sessi
 
 def _version(session: Session, asking: Principal, model: str, version: str) -> Row[Any]:
     permission = None if asking.may(REVIEW) else DEPLOY
-    owner = store.find_model(session, asking.viewer, model, permission=permission)
-    return store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model, permission=permission)
+    return lookup.find_version(session, owner.id, version)
 
 
 def _approval(row: Row[Any], version: Row[Any]) -> Approval:

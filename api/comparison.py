@@ -14,7 +14,7 @@ from api.schemas.comparison import Comparison
 from api.versions import find
 from pipeline import comparing
 from registry import pointers
-from registry.store import Viewer
+from registry.lookup import Viewer
 
 router = APIRouter(prefix="/models/{model}", tags=["versions"])
 

@@ -26,7 +26,7 @@ from api.schemas.deployments import (
     Target,
 )
 from pipeline import launching
-from registry import deployments, store
+from registry import deployments, lookup
 
 router = APIRouter(tags=["deployments"])
 
@@ -82,7 +82,7 @@ def list_of_model(
     limit: Limit = 20,
 ) -> Deployments:
     """What is live and all that was: who, when, why, with which config. Newest first."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     rows = deployments.find_many(
         session,
         asking.viewer,
@@ -103,7 +103,7 @@ def list_of_model(
 )
 def read(model: str, deployment_id: UUID, asking: Reader, session: Transaction) -> Deployment:
     """With what each gate said at that time."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     return _deployment(deployments.find(session, owner.id, deployment_id))
 
 
@@ -144,7 +144,7 @@ def roll_back(
     model: str, deployment_id: UUID, wish: Ending, response: Response, asking: Deployer, session: Transaction
 ) -> Deployment:
     """To the version that was live before it and is still clean. 409 `not_live` where somebody was faster."""
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     target = deployments.require_live(session, owner.id, deployment_id).target
     return _created(response, deployments.roll_back(session, owner, target, reason=wish.reason, actor=asking.actor))
 
@@ -159,7 +159,7 @@ def roll_back_target(
     model: str, target: Target, wish: Ending, response: Response, asking: Deployer, session: Transaction
 ) -> Deployment:
     """Whatever is live there, and also where what was live has been taken down. Twice leads twice as far back."""
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     return _created(response, deployments.roll_back(session, owner, target, reason=wish.reason, actor=asking.actor))
 
 
@@ -168,7 +168,7 @@ def roll_back_target(
 )
 def end(model: str, deployment_id: UUID, wish: Ending, asking: Deployer, session: Transaction) -> Deployment:
     """Nothing takes its place."""
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     return _deployment(deployments.end(session, owner, deployment_id, reason=wish.reason, actor=asking.actor))
 
 
@@ -182,8 +182,8 @@ def _deployed(
     *,
     on_behalf_of: str | None = None,
 ) -> Deployment:
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
-    version = store.find_version(session, owner.id, wish.version)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    version = lookup.find_version(session, owner.id, wish.version)
     row = launching.deploy(
         session,
         owner,

@@ -17,11 +17,10 @@ from api.errors import Problem, unauthenticated
 from pipeline.formats import Format
 from pipeline.promotability import Trust
 from pipeline.stage import Stage
-from registry import keys, people
+from registry import access
 from registry.audit import Actor
 from registry.errors import Exhausted
-from registry.store import Viewer
-from shared import tokens
+from registry.lookup import Viewer
 from shared.db import Begin
 from shared.github import GitHub
 from shared.ratelimit import RateLimiter
@@ -44,7 +43,6 @@ __all__ = [
     "Services",
     "Transaction",
     "Visiting",
-    "granted",
     "require",
     "services",
 ]
@@ -196,50 +194,30 @@ class Visit:
             yield session, asking
 
 
-async def visit(request: Request, parts: Parts, credentials: Credentials) -> Visit:
+async def visit(request: Request, credentials: Credentials) -> Visit:
     if credentials is None:
         raise unauthenticated()
-    return Visit(request=request, parts=parts, token=credentials.credentials)
+    return Visit(request=request, parts=request.app.state.services, token=credentials.credentials)
 
 
 Visiting = Annotated[Visit, Depends(visit)]
 
 
-def granted(permissions: frozenset[str], scopes: frozenset[str]) -> frozenset[str]:
-    """What a key with these scopes may, held by somebody with these permissions."""
-    if "admin" in permissions:
-        return scopes
-    return permissions if "admin" in scopes else permissions & scopes
-
-
 def _identified(session: Session, request: Request, parts: Services, text: str) -> Principal:
-    return _by_key(session, request, text) if tokens.is_key(text) else _by_token(session, parts.tokens, text)
-
-
-def _by_key(session: Session, request: Request, text: str) -> Principal:
-    found = keys.by_digest(session, tokens.digest(text))
-    if found is None:
-        raise unauthenticated("The API key is unknown, revoked or expired.")
-    user, key = found
     try:
-        request.state.calls_remaining = keys.spend(session, key)
+        found = access.identify(session, parts.tokens, text)
+    except access.Unrecognised as error:
+        raise unauthenticated(str(error)) from error
     except Exhausted as error:
         request.state.calls_remaining = 0
         raise Problem(HTTPStatus.TOO_MANY_REQUESTS, error.code, error.message) from error
-    held = frozenset(user.permissions)
-    allowed = granted(held, frozenset(key.scopes))
-    narrowed = not ("admin" in allowed or held <= allowed)
-    return Principal(user_id=user.id, username=user.username, permissions=allowed, via="key", narrowed=narrowed)
-
-
-def _by_token(session: Session, signer: Tokens, text: str) -> Principal:
-    try:
-        claims = signer.read(text)
-        user_id = UUID(claims.subject)
-    except (tokens.TokenRefused, ValueError) as error:
-        raise unauthenticated("The token is not valid or has expired.") from error
-    user = people.by_token(session, user_id, token_id=claims.id, issued_at=claims.issued_at)
-    if user is None:
-        raise unauthenticated("The token has been revoked, or its user is gone.")
-    held = frozenset(user.permissions)
-    return Principal(user_id=user.id, username=user.username, permissions=held, via="jwt", token=claims)
+    if found.token is None:
+        request.state.calls_remaining = found.calls_remaining
+    return Principal(
+        user_id=found.user.id,
+        username=found.user.username,
+        permissions=found.permissions,
+        via="key" if found.token is None else "jwt",
+        narrowed=found.narrowed,
+        token=found.token,
+    )

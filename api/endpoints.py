@@ -13,7 +13,7 @@ from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented
 from api.etags import IfMatch, revision_in, tag
 from api.schemas.endpoints import Endpoint, EndpointChange
-from registry import endpoints, store
+from registry import endpoints, lookup
 from shared.settings import Settings
 
 router = APIRouter(prefix="/models/{model}/endpoint", tags=["deployments"])
@@ -27,7 +27,7 @@ _ABOUT_MODEL = ("unauthenticated", "forbidden", "model_not_found")
 @router.get("", summary="Read a model's endpoint", responses=documented(*_ABOUT_MODEL))
 def read(model: str, response: Response, asking: Reader, session: Transaction, parts: Parts) -> Endpoint:
     """Where it answers, and by which rules. That nothing is live there yet is no error: the address stays."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     return _tagged(response, parts.settings, owner, endpoints.of(session, [owner.id])[owner.id])
 
 
@@ -50,7 +50,7 @@ def change(
 
     A private model's is opened by its owner and admins only, whoever else may deploy it.
     """
-    owner = store.find_model(session, asking.viewer, model, permission="models:deploy")
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:deploy")
     changes = wish.model_dump(exclude_unset=True)
     theirs = asking.viewer.admin or owner.owner_id == asking.user_id
     if changes.get("auth_required") is False and owner.visibility == "private" and not theirs:

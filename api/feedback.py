@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
 from api.schemas.feedback import Batch, NewFeedback, Recorded, Unrecorded
-from registry import feedback, store
+from registry import feedback, lookup
 from registry.errors import Conflict, Invalid, Missing, RegistryError
 from registry.feedback import Judged
 from shared.tokens import Receipts, TokenRefused
@@ -115,7 +115,7 @@ def _judged(receipts: Receipts, wish: NewFeedback) -> Judged:
 def _refusal(session: Session, asking: Principal, model_id: UUID) -> RegistryError | None:
     """Why the asker may not judge what this model predicts."""
     try:
-        store.find_model(session, asking.viewer, str(model_id), permission="models:predict")
+        lookup.find_model(session, asking.viewer, str(model_id), permission="models:predict")
     except RegistryError as error:
         return error
     return None

@@ -15,7 +15,7 @@ from api.errors import documented
 from api.schemas.gates import Gate, Gates, NewGate, Outcome, Promotability, Rule, Rules
 from api.versions import find
 from pipeline import promotability
-from registry import promotion, store
+from registry import lookup, promotion
 from registry.gates import ALWAYS, facts
 from registry.rules import NAME, RULES
 
@@ -70,7 +70,7 @@ def remove_gate(gate_id: UUID, asking: Admin, session: Transaction) -> None:
 @router.get("/models/{model}/gates", summary="List a model's gates", responses=documented(*_ABOUT_MODEL))
 def list_model_gates(model: str, asking: Reader, session: Transaction) -> Gates:
     """Its own and those of all models."""
-    row = store.find_model(session, asking.viewer, model)
+    row = lookup.find_model(session, asking.viewer, model)
     return Gates(items=[_gate(each) for each in promotion.list_gates(session, row.id)])
 
 
@@ -82,7 +82,7 @@ def list_model_gates(model: str, asking: Reader, session: Transaction) -> Gates:
 )
 def add_model_gate(model: str, wish: NewGate, asking: Deployer, session: Transaction) -> Gate:
     """For its owner, and for whom they gave `models:deploy` for it."""
-    row = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    row = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     return _gate(_added(session, wish, asking, row.id))
 
 
@@ -94,7 +94,7 @@ def add_model_gate(model: str, wish: NewGate, asking: Deployer, session: Transac
 )
 def remove_model_gate(model: str, gate_id: UUID, asking: Deployer, session: Transaction) -> None:
     """For its owner, and for whom they gave `models:deploy` for it. Gates of all models are for admins to remove."""
-    row = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    row = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     promotion.remove_gate(session, gate_id, model_id=row.id, actor=asking.actor)
 
 

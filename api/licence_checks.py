@@ -11,9 +11,9 @@ from fastapi import APIRouter, Depends
 from api.deps import Parts, Principal, Problem, Services, require
 from api.errors import documented, invalid
 from api.schemas.licence_checks import LicenceAnswer, LicenceQuestion, ProjectLicence
-from registry import licence_texts, licences, store
+from registry import licence_texts, licences, lookup, store
 from registry.licences import Answer, Expression, Verdict
-from registry.store import Viewer
+from registry.lookup import Viewer
 
 router = APIRouter(tags=["licences"])
 
@@ -63,10 +63,10 @@ _COMPATIBLE = {Verdict.COMPATIBLE: True, Verdict.INCOMPATIBLE: False, Verdict.UN
 def _declared(parts: Services, viewer: Viewer, model: str, version: str) -> tuple[UUID, str | None]:
     """The model, and the licence that the version declares, or else the model. A model without versions has its own."""
     with parts.begin() as session:
-        row = store.find_model(session, viewer, model)
+        row = lookup.find_model(session, viewer, model)
         if version == "latest" and not store.list_versions(session, row.id):
             return row.id, row.licence
-        found = store.find_version(session, row.id, version)
+        found = lookup.find_version(session, row.id, version)
         return row.id, found.declared.get("licence") or row.licence
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Row
 from api.deps import Principal, Transaction, require
 from api.errors import documented
 from api.schemas.lineage import Ancestor, DeclaredEdge, Edge, Lineage, NewEdge, Node
-from registry import lineage, store
+from registry import lineage, lookup, store
 from registry.lineage import Direction, Tree
 
 router = APIRouter(prefix="/models/{model}/versions/{version}/lineage", tags=["lineage"])
@@ -39,8 +39,8 @@ def read_lineage(
 
     What you may not see is a node that is `hidden`. `lineage` is the way up as a list.
     """
-    owner = store.find_model(session, asking.viewer, model)
-    row = store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model)
+    row = lookup.find_version(session, owner.id, version)
     found = lineage.tree(session, asking.viewer, row.id, direction=direction, depth=depth)
     artifacts = store.list_artifacts(session, row.id)
     return _drawn(row, found, artifacts)
@@ -65,8 +65,8 @@ def declare_parent(model: str, version: str, body: NewEdge, asking: Uploader, se
 
     Datasets and code are always references. A circle is refused with the path that would close.
     """
-    owner = store.find_model(session, asking.viewer, model, permission="models:upload")
-    row = store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:upload")
+    row = lookup.find_version(session, owner.id, version)
     edge = lineage.declare(
         session,
         asking.viewer,
@@ -95,8 +95,8 @@ def declare_parent(model: str, version: str, body: NewEdge, asking: Uploader, se
 )
 def remove_parent(model: str, version: str, edge_id: UUID, asking: Uploader, session: Transaction) -> None:
     """Only what was declared can be taken back; that artifacts were made of one another is a fact."""
-    owner = store.find_model(session, asking.viewer, model, permission="models:upload")
-    row = store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:upload")
+    row = lookup.find_version(session, owner.id, version)
     lineage.remove(session, asking.actor, row.id, edge_id)
 
 

@@ -13,7 +13,7 @@ from api.errors import documented, invalid
 from api.paging import Before, Limit, page_before
 from api.schemas.metrics import Metrics, NewMetrics
 from api.versions import find, metric
-from registry import audit, metrics, store
+from registry import audit, lookup, metrics
 from registry.metrics import Figure
 
 router = APIRouter(prefix="/models/{model}/versions/{version}/metrics", tags=["versions"])
@@ -40,8 +40,8 @@ def record_metrics(model: str, version: str, wish: NewMetrics, asking: Uploader,
     }
     if late:
         raise invalid(late)
-    owner = store.find_model(session, asking.viewer, model, permission="models:upload")
-    row = store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:upload")
+    row = lookup.find_version(session, owner.id, version)
     found = [Figure(name=one.name, value=one.value, dataset=one.dataset, at=one.at) for one in wish.metrics]
     ids = metrics.record(session, row.id, found, by=asking.user_id)
     recorded = metrics.history(session, row.id, ids=ids)

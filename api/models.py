@@ -31,7 +31,7 @@ from api.schemas.models import (
     Target,
     VersionQuery,
 )
-from registry import audit, models, naming, quotas, store
+from registry import audit, lookup, models, naming, quotas
 from shared.settings import Settings
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -211,7 +211,7 @@ def change_model(
     """Only what you send is changed. With `If-Match`, 412 where somebody else was first; without, yours counts."""
     changes = change.model_dump(exclude_unset=True)
     with remembering(parts.begin), parts.begin() as session:
-        row = store.find_model(session, asking.viewer, model, permission="models:upload", lock=True)
+        row = lookup.find_model(session, asking.viewer, model, permission="models:upload", lock=True)
         beyond = sorted(_OWNERS_BUSINESS & changes.keys())
         if beyond and not (asking.viewer.admin or row.owner_id == asking.user_id):
             detail = f"Only {row.owner} and admins change {' and '.join(beyond)} of {row.name}."
@@ -260,7 +260,7 @@ def read_card(
     model: str, asking: Reader, session: Transaction, *, accept: Annotated[str, Header(max_length=1000)] = "*/*"
 ) -> Response:
     """A page that runs nothing and loads nothing; with `Accept: text/markdown` the text itself."""
-    row = store.find_model(session, asking.viewer, model)
+    row = lookup.find_model(session, asking.viewer, model)
     text = models.card(session, row.id)
     if text is None:
         raise Problem(HTTPStatus.NOT_FOUND, "card_not_found", "This model has no card.")

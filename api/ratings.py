@@ -11,7 +11,7 @@ from api.deps import Principal, Transaction, require
 from api.errors import documented
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.ratings import NewRating, Rating, Ratings
-from registry import audit, models, ratings, store
+from registry import audit, lookup, models, ratings
 
 router = APIRouter(prefix="/models/{model}", tags=["models"])
 
@@ -26,8 +26,8 @@ _ABOUT_ONE = ("unauthenticated", "forbidden", "model_not_found")
 )
 def rate(model: str, wish: NewRating, asking: Reader, session: Transaction) -> Rating:
     """From 1 to 5; it takes the place of what you have said before. Nobody rates their own."""
-    row = store.find_model(session, asking.viewer, model)
-    version = store.find_version(session, row.id, wish.version) if wish.version is not None else None
+    row = lookup.find_model(session, asking.viewer, model)
+    version = lookup.find_version(session, row.id, wish.version) if wish.version is not None else None
     said = ratings.rate(
         session, row, asking.user_id, score=wish.score, review=wish.review, version_id=version and version.id
     )
@@ -50,7 +50,7 @@ def rate(model: str, wish: NewRating, asking: Reader, session: Transaction) -> R
 )
 def withdraw(model: str, asking: Reader, session: Transaction) -> None:
     """Yours."""
-    row = store.find_model(session, asking.viewer, model)
+    row = lookup.find_model(session, asking.viewer, model)
     ratings.withdraw(session, row, asking.user_id)
     audit.append(session, asking.actor, "rating.withdrawn", str(row.id), {"name": row.name})
 

@@ -17,7 +17,7 @@ from api.models import tagged
 from api.schemas.models import Model, Removed
 from api.schemas.versions import Version
 from pipeline import purging
-from registry import audit, models, quotas, removal, store
+from registry import audit, lookup, models, quotas, removal, store
 from registry.errors import Missing
 
 router = APIRouter(prefix="/models/{model}", tags=["models"])
@@ -47,7 +47,7 @@ def delete_model(
     """
     if purge:
         return _purge(session, asking, model)
-    row = store.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
+    row = lookup.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
     when = removal.delete_model(session, row)
     audit.append(session, asking.actor, "model.deleted", str(row.id), {"name": row.name, "owner": row.owner})
     return _removed(row.id, row.name, when, parts)
@@ -74,8 +74,8 @@ def restore_model(model: str, response: Response, asking: Deleter, session: Tran
 )
 def delete_version(model: str, version: str, asking: Deleter, session: Transaction, parts: Parts) -> Removed:
     """Refused while it is live or rolled out somewhere or an alias, `default` too, points at it. Its number is never used again."""
-    owner = store.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
-    row = store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
+    row = lookup.find_version(session, owner.id, version)
     store.lock_version(session, row.id)
     when = removal.delete_version(session, row, asking.user_id)
     audit.append(session, asking.actor, "version.deleted", str(row.id), {"model": owner.name, "version": row.version})
@@ -89,7 +89,7 @@ def delete_version(model: str, version: str, asking: Deleter, session: Transacti
 )
 def restore_version(model: str, version: str, asking: Deleter, session: Transaction, parts: Parts) -> Version:
     """By SemVer or ordinal."""
-    owner = store.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:delete", lock=True)
     row = removal.deleted_version(session, owner.id, version)
     removal.restore_version(session, row, _retention(parts))
     audit.append(session, asking.actor, "version.restored", str(row.id), {"model": owner.name, "version": row.version})
@@ -100,7 +100,7 @@ def _purge(session: Session, asking: Principal, model: str) -> Removed:
     if not asking.viewer.admin:
         raise Problem(HTTPStatus.FORBIDDEN, "forbidden", "Only admins purge.")
     try:
-        row = store.find_model(session, asking.viewer, model, lock=True)
+        row = lookup.find_model(session, asking.viewer, model, lock=True)
     except Missing:
         row = removal.deleted_model(session, asking.viewer, model)
     purging.purge_model(session, row, actor=asking.actor)

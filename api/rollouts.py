@@ -25,7 +25,7 @@ from api.schemas.rollouts import (
     Stopping,
 )
 from pipeline import launching
-from registry import rollouts, store
+from registry import lookup, rollouts
 from registry.rollouts import Rules, Tally
 from registry.sequential import Counts, interval
 
@@ -64,11 +64,11 @@ def start(
     From then on serving counts what comes of both, and Slipway decides by the rules: the candidate takes the place of what
     is live, or is rolled back, or is stopped undecided. Whatever else becomes of the target stops it.
     """
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     row = launching.start(
         session,
         owner,
-        store.find_version(session, owner.id, wish.version),
+        lookup.find_version(session, owner.id, wish.version),
         wish.target,
         kind=wish.kind,
         weight=wish.weight,
@@ -98,7 +98,7 @@ def list_of_model(
     limit: Limit = 20,
 ) -> Rollouts:
     """Those that run and all that were, newest first."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     rows = rollouts.find_many(
         session, model_id=owner.id, target=target, status=status, after=decode(cursor), limit=limit + 1
     )
@@ -109,14 +109,14 @@ def list_of_model(
 @router.get("/{rollout_id}", summary="Read a rollout", responses=documented(*_ABOUT_MODEL, "rollout_not_found"))
 def read(model: str, rollout_id: UUID, asking: Reader, session: Transaction) -> Rollout:
     """Both arms with their rates and how sure these are, latencies, and what the figures say so far."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     return _rollout(session, rollouts.find(session, owner.id, rollout_id))
 
 
 @router.post("/{rollout_id}:stop", summary="Stop a rollout", responses=documented(*_ENDS))
 def stop(model: str, rollout_id: UUID, wish: Stopping, asking: Deployer, session: Transaction) -> Rollout:
     """What was live stays."""
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     return _rollout(session, launching.stop(session, owner, rollout_id, reason=wish.reason, actor=asking.actor))
 
 
@@ -129,7 +129,7 @@ def promote(
     model: str, rollout_id: UUID, wish: Stopping, asking: Deployer, session: Transaction, parts: Parts
 ) -> Rollout:
     """Without waiting for the figures. The gates count all the same."""
-    owner = store.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission=DEPLOY, lock=True)
     row = launching.promote(session, owner, rollout_id, reason=wish.reason, actor=asking.actor, trust=parts.trust)
     return _rollout(session, row)
 

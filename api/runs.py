@@ -27,7 +27,7 @@ from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.runs import RetryFrom, Run, Runs, RunStatus, RunSummary
 from pipeline import engine, online, quarantine, store
 from pipeline.run import Cancel, Purpose, Retry, Signal, Status
-from registry.store import Viewer
+from registry.lookup import Viewer
 
 log = structlog.get_logger()
 

@@ -10,7 +10,7 @@ from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
 from api.schemas.scores import Score, SubScore
 from pipeline import appraisal
-from registry import store
+from registry import lookup
 
 router = APIRouter(prefix="/models/{model}/versions/{version}/score", tags=["scores"])
 
@@ -24,8 +24,8 @@ Reader = Annotated[Principal, Depends(require("models:read"))]
 )
 def read_score(model: str, version: str, asking: Reader, session: Transaction, parts: Parts) -> Score:
     """One figure from 0 to 1, what it is made of, and why each part is what it is. Worked out anew each time."""
-    owner = store.find_model(session, asking.viewer, model)
-    row = store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, asking.viewer, model)
+    row = lookup.find_version(session, owner.id, version)
     found = appraisal.net_score(session, asking.viewer, row.id, wanted_licence=parts.settings.project_licence)
     return Score(
         version=row.version,

@@ -44,7 +44,7 @@ from pipeline import comparing, engine, online, planning
 from pipeline import upload as form
 from pipeline.formats import Format
 from pipeline.run import Run
-from registry import lineage, quotas, store
+from registry import lineage, lookup, quotas, store
 from registry.audit import Actor
 from shared.settings import Settings
 
@@ -117,7 +117,7 @@ async def upload(request: Request, response: Response, parts: Parts, asking: Upl
 def target(model: str, parts: Parts, asking: Uploader) -> Row[Any]:
     """The model that a version is for. In a transaction of its own, so that none is open while the upload streams."""
     with parts.begin() as session:
-        return store.find_model(session, asking.viewer, model, permission="models:upload")
+        return lookup.find_model(session, asking.viewer, model, permission="models:upload")
 
 
 def afforded_by_owner(request: Request, parts: Parts, into: Annotated[Row[Any], Depends(target)]) -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from api.deps import Asking, Parts, Principal, Transaction, require
 from api.errors import documented, invalid
 from api.schemas.usage import Account, Amount, Day, OfVersion, Quota, Usage
-from registry import audit, feedback, quotas, store, usage
+from registry import audit, feedback, lookup, quotas, usage
 from registry.feedback import Score
 
 router = APIRouter()
@@ -32,7 +32,7 @@ def read_usage(
 
     Who downloaded is in the audit trail.
     """
-    row = store.find_model(session, asking.viewer, model)
+    row = lookup.find_model(session, asking.viewer, model)
     use = usage.of_model(session, row.id, days=days)
     scores = feedback.of_model(session, row.id, days=days)
     by_version = dict.fromkeys(scores, usage.Used()) | dict(use.by_version)

@@ -18,7 +18,7 @@ from api.versions import described, find, refuse_unless_clean
 from pipeline import engine, evidence, online, planning, selection
 from pipeline import store as runs
 from pipeline.run import Purpose, Step
-from registry import audit, quotas, store
+from registry import audit, lookup, quotas, store
 from registry.audit import Actor
 
 router = APIRouter(prefix="/models/{model}/versions/{version}", tags=["versions"])
@@ -121,7 +121,7 @@ def _own(session: Session, asking: Principal, model: str, version: str) -> tuple
         detail = f"Only {owner.owner}, who owns {owner.name}, and who uploaded {row.version} decide about its variants."
         raise Problem(HTTPStatus.FORBIDDEN, "not_granted", detail)
     store.lock_version(session, row.id)
-    return owner, store.find_version(session, owner.id, row.version)
+    return owner, lookup.find_version(session, owner.id, row.version)
 
 
 def _published(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:

@@ -30,10 +30,10 @@ from api.schemas.versions import (
 )
 from pipeline import comparing, evidence, pages
 from pipeline import store as runs
-from registry import aliases, audit, contracts, pointers, removal, reviews, rollouts, statuses, store
+from registry import aliases, audit, contracts, lookup, pointers, removal, reviews, rollouts, statuses, store
 from registry.components import SOURCE
+from registry.lookup import Viewer
 from registry.statuses import Status
-from registry.store import Viewer
 
 router = APIRouter(prefix="/models/{model}/versions", tags=["versions"])
 
@@ -63,7 +63,7 @@ def list_versions(
     limit: Limit = 20,
 ) -> Versions:
     """Newest first, each with the aliases that point at it."""
-    owner = store.find_model(session, asking.viewer, model)
+    owner = lookup.find_model(session, asking.viewer, model)
     after = decode(cursor, int)
     below = None if after is None else after[0]
     rows = store.list_versions(session, owner.id, status=status, is_default=is_default, below=below, limit=limit + 1)
@@ -199,8 +199,8 @@ def best(session: Session, row: Row[Any], published: Sequence[store.Artifact]) -
 
 def _own(session: Session, asking: Principal, model: str, version: str) -> tuple[Row[Any], Row[Any]]:
     """A version that the asker may change, locked."""
-    owner = store.find_model(session, asking.viewer, model, permission="models:upload")
-    return owner, store.find_version(session, owner.id, version, lock=True)
+    owner = lookup.find_model(session, asking.viewer, model, permission="models:upload")
+    return owner, lookup.find_version(session, owner.id, version, lock=True)
 
 
 def _ports(ports: Sequence[contracts.Port]) -> list[Port]:
@@ -218,8 +218,8 @@ def find(
     session: Session, viewer: Viewer, model: str, version: str, *, permission: str | None = None
 ) -> tuple[Row[Any], Row[Any]]:
     """A model and one of its versions, as far as the viewer may see them, and may do with them what the permission is for."""
-    owner = store.find_model(session, viewer, model, permission=permission)
-    return owner, store.find_version(session, owner.id, version)
+    owner = lookup.find_model(session, viewer, model, permission=permission)
+    return owner, lookup.find_version(session, owner.id, version)
 
 
 def _leant_on(session: Session, waived: Sequence[UUID]) -> list[LeantOn]:

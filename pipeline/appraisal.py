@@ -19,8 +19,8 @@ from pipeline.evidence import SERVABLE
 from pipeline.run import Purpose, Status, StepStatus
 from pipeline.tables import runs, steps
 from registry import lineage, scoring
+from registry.lookup import Viewer
 from registry.scoring import Claim, Evidence, NetScore
-from registry.store import Viewer
 from registry.tables import approvals, artifacts, metrics, models, ratings, versions
 
 MOST_PARENTS = 8

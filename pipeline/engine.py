@@ -36,7 +36,8 @@ from pipeline.run import (
 from pipeline.run import submit as first_state
 from registry import blobs, reviews, signatures
 from registry import store as registry
-from registry.store import Artifact, Viewer
+from registry.lookup import Viewer
+from registry.store import Artifact
 
 WORKER_LOST = "worker_lost"
 

@@ -14,12 +14,12 @@ from sqlalchemy.orm import Session
 
 from pipeline import promotability
 from pipeline.promotability import Trust
-from registry import deployments, rollouts, store
+from registry import deployments, lookup, rollouts, store
 from registry.audit import SLIPWAY, Actor
 from registry.errors import Conflict
 from registry.gates import facts
+from registry.lookup import Viewer
 from registry.rollouts import Ending, Kind, Rules, Sticky
-from registry.store import Viewer
 from registry.verdicts import Verdict, judge
 
 
@@ -115,7 +115,7 @@ def promote(
     deploy(
         session,
         model,
-        store.find_version(session, model.id, row.candidate),
+        lookup.find_version(session, model.id, row.candidate),
         row.target,
         config=control.config,
         note=f"rolled out: {reason}",
@@ -142,7 +142,7 @@ def settle(session: Session, model_id: UUID, rollout_id: UUID, trust: Trust) -> 
     said = verdict(session, row)
     if said.decision == "keep_on":
         return None
-    model = store.find_model(session, Viewer(user_id=row.started_by, admin=True), str(model_id), lock=True)
+    model = lookup.find_model(session, Viewer(user_id=row.started_by, admin=True), str(model_id), lock=True)
     try:
         if said.decision != "promote":
             row = rollouts.require_running(session, model.id, rollout_id)

@@ -30,9 +30,10 @@ from sqlalchemy.orm import Session
 
 from pipeline.run import Purpose, Status, StepStatus
 from pipeline.tables import runs, steps
-from registry import metrics, store, tables
+from registry import lookup, metrics, store, tables
 from registry.errors import Missing
-from registry.store import Artifact, Naming, Numbering, Viewer
+from registry.lookup import Naming, Numbering, Viewer
+from registry.store import Artifact
 from registry.tables import aliases, models, users, versions
 
 _CONTRACT = ("inputs", "outputs", "classes", "declared")
@@ -81,8 +82,8 @@ class Page:
 
 def read(session: Session, viewer: Viewer, model: str, version: str) -> Page:
     """A version of a model that the viewer may see, each by any of its names. Raises `Missing`."""
-    by_model, which_model = store.called(model)
-    by_version, which_version = store.numbered(version)
+    by_model, which_model = lookup.called(model)
+    by_version, which_version = lookup.numbered(version)
     asked = {**which_model, **which_version, "viewer": viewer.user_id}
     row = session.execute(_page(viewer.admin, by_model, by_version), asked).one_or_none()
     if row is None:
@@ -122,8 +123,8 @@ def _artifact(each: Mapping[str, Any]) -> Artifact:
 @cache
 def _page(admin: bool, by_model: Naming, by_version: Numbering) -> Select[Any]:
     """Less than 4096 characters, so only what is shown: psycopg reads a longer statement anew each time."""
-    viewer = store.somebody(admin=admin)
-    fits, first = store.meant(by_version)
+    viewer = lookup.somebody(admin=admin)
+    fits, first = lookup.meant(by_version)
     mine = or_(runs.c.owner_id == viewer.user_id, models.c.owner_id == viewer.user_id)
     newest = (
         select(runs.c.id)
@@ -134,7 +135,7 @@ def _page(admin: bool, by_model: Naming, by_version: Numbering) -> Select[Any]:
     named = select(aliases.c.name).where(aliases.c.version_id == versions.c.id).order_by(aliases.c.name)
     uploader = users.alias("uploader")
     return (
-        store.visible_models(viewer)
+        lookup.visible_models(viewer)
         .with_only_columns(
             *(versions.c[name] for name in _SHOWN),
             *(
@@ -153,7 +154,7 @@ def _page(admin: bool, by_model: Naming, by_version: Numbering) -> Select[Any]:
             _gathered(_told(versions.c.id)).label("told"),
         )
         .outerjoin(versions, and_(versions.c.model_id == models.c.id, fits))
-        .where(store.named(viewer, by_model))
+        .where(lookup.named(viewer, by_model))
         .order_by(first)
         .limit(1)
     )

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from pipeline.errors import NotFound
 from pipeline.run import Purpose, Run, Status, Step, StepStatus
 from pipeline.tables import events, logs, outbox, runs, steps
-from registry.store import Viewer
+from registry.lookup import Viewer
 from registry.tables import models, versions
 
 DOORBELL = "slipway_outbox"

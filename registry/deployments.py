@@ -15,12 +15,12 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Row, Select, func, insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from registry import audit, promotion, rollouts, store
+from registry import audit, lookup, promotion, rollouts, store
 from registry.audit import Actor
 from registry.errors import Conflict, Missing
 from registry.gates import Promotability, facts, promotability
+from registry.lookup import Viewer
 from registry.rollbacks import Past, previous
-from registry.store import Viewer
 from registry.tables import deployments, models, users, versions
 
 LIVE = "live"
@@ -57,7 +57,7 @@ def find_many(
     limit: int = 20,
 ) -> list[Row[Any]]:
     """Of the models that the viewer may see, newest first; `after` is the (created_at, id) of the last one seen."""
-    query = _shown().where(deployments.c.model_id.in_(store.visible(viewer)))
+    query = _shown().where(deployments.c.model_id.in_(lookup.visible(viewer)))
     if model_id is not None:
         query = query.where(deployments.c.model_id == model_id)
     if target is not None:

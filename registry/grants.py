@@ -1,4 +1,4 @@
-"""Grants: what an owner lets somebody else do with one model. What they do is in `registry.store`, which every look asks."""
+"""Grants: what an owner lets somebody else do with one model. What they do is in `registry.lookup`, which every look-up asks."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from sqlalchemy import Row, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
-from registry import store
+from registry import lookup
 from registry.errors import Conflict, Denied, Missing
-from registry.store import Viewer
+from registry.lookup import Viewer
 from registry.tables import grants, users
 
 GRANTABLE = ("models:read", "models:download", "models:upload", "models:delete", "models:deploy", "models:predict")
@@ -23,7 +23,7 @@ _GRANTEES, _GIVERS = users.alias("grantees"), users.alias("givers")
 
 def model_of(session: Session, viewer: Viewer, reference: str, *, lock: bool = False) -> Row[Any]:
     """A model whose grants are the viewer's business: its owner's and an admin's. Raises `Missing`, `Denied`."""
-    model = store.find_model(session, viewer, reference, lock=lock)
+    model = lookup.find_model(session, viewer, reference, lock=lock)
     if not viewer.admin and model.owner_id != viewer.user_id:
         raise Denied("not_owner", f"Only {model.owner} and admins decide who may do what with {model.name}.")
     return model

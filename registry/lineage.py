@@ -15,11 +15,11 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from registry import audit, parents, store
+from registry import audit, lookup, parents, store
 from registry.audit import Actor
 from registry.errors import Conflict, Invalid, Missing, Taken
+from registry.lookup import Viewer
 from registry.parents import DECLARED, OF_MODELS, Relation
-from registry.store import Viewer
 from registry.tables import lineage, models, users, versions
 
 Direction = Literal["up", "down", "both"]
@@ -179,8 +179,8 @@ def _parent(session: Session, viewer: Viewer, version_id: UUID, relation: Relati
     except ValueError as error:
         raise Invalid("invalid_parent", f"The parent {error}.") from error
     try:
-        model = store.find_model(session, viewer, named.model)
-        row = store.find_version(session, model.id, named.version)
+        model = lookup.find_model(session, viewer, named.model)
+        row = lookup.find_version(session, model.id, named.version)
     except Missing as error:
         raise Invalid("invalid_parent", f"There is no version {text} that you may see.") from error
     if row.id == version_id and named.version == "latest":
@@ -298,7 +298,7 @@ def _described(viewer: Viewer) -> Select[Any]:
 
 
 def _is_seen(viewer: Viewer) -> ColumnElement[bool]:
-    return and_(store.is_visible(viewer), versions.c.deleted_at.is_(None))
+    return and_(lookup.is_visible(viewer), versions.c.deleted_at.is_(None))
 
 
 def _edges(

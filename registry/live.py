@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Row, String, and_, cast, func, literal, se
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session
 
-from registry import pointers, store
+from registry import lookup, pointers
 from registry.errors import Conflict, Missing
+from registry.lookup import Viewer
 from registry.rules import TARGETS
-from registry.store import Viewer
 from registry.tables import aliases, artifacts, deployments, endpoints, grants, models, rollouts, users, versions
 
 PRODUCTION = "production"
@@ -35,7 +35,7 @@ def find(session: Session, model_id: UUID, reference: str | None) -> tuple[Row[A
         row = session.execute(query).one_or_none()
         if row is not None:
             return row, target
-    return store.find_version(session, model_id, reference or pointers.DEFAULT), None
+    return lookup.find_version(session, model_id, reference or pointers.DEFAULT), None
 
 
 def refuse_unless_servable(model: Row[Any], version: Row[Any]) -> None:
@@ -97,13 +97,13 @@ def open_to_all(session: Session, owner: str, name: str) -> UUID | None:
 
 def named(session: Session, viewer: Viewer) -> dict[UUID, str]:
     """`owner/name` of the models that the viewer may see."""
-    rows = session.execute(store.visible_models(viewer))
+    rows = session.execute(lookup.visible_models(viewer))
     return {row.id: f"{row.owner}/{row.name}" for row in rows}
 
 
 def answering(session: Session, viewer: Viewer) -> list[tuple[str, str, UUID]]:
     """`owner/name`, version and its id of each model that the viewer may see and that answers when it is asked by its name."""
-    seen = store.visible_models(viewer).subquery()
+    seen = lookup.visible_models(viewer).subquery()
     production = and_(
         deployments.c.model_id == seen.c.id, deployments.c.target == PRODUCTION, deployments.c.status == "live"
     )

@@ -43,7 +43,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from registry.errors import Invalid, Missing, Outdated
-from registry.store import Naming, Viewer, called, named, somebody, visible_models
+from registry.lookup import Naming, Viewer, called, named, somebody, visible_models
 from registry.tables import deployments, models, ratings, usage, users, versions
 
 Sort = Literal["created_at", "updated_at", "name", "downloads", "rating"]

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from registry import rollouts
 from registry.errors import Conflict, Missing
-from registry.store import Viewer, called, named, visible_models
+from registry.lookup import Viewer, called, named, visible_models
 from registry.tables import aliases, deployments, models, versions
 from registry.versions import normalise
 

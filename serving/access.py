@@ -17,13 +17,11 @@ from uuid import UUID
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.orm import Session
 
-from registry import access, keys, live, people, store
+from registry import access, live, lookup
 from registry.errors import Denied, Exhausted, Missing
-from registry.store import Viewer
+from registry.lookup import Viewer
 from serving.answers import Refused
-from shared import tokens
 from shared.allowance import Allowance
 from shared.db import Begin
 from shared.settings import Plan
@@ -131,36 +129,17 @@ class Gatekeeper:
 
     def _identify(self, text: str) -> tuple[Caller, bool]:
         with self._begin() as session:
-            if tokens.is_key(text):
-                return self._by_key(session, text)
-            return self._by_token(session, text), False
-
-    def _by_key(self, session: Session, text: str) -> tuple[Caller, bool]:
-        found = keys.by_digest(session, tokens.digest(text))
-        if found is None:
-            raise _unknown("The API key is unknown, revoked or expired.")
-        user, key = found
-        try:
-            left = keys.spend(session, key)
-        except Exhausted as error:
-            raise Refused(429, error.code, error.message) from error
-        allowed = access.granted(frozenset(user.permissions), frozenset(key.scopes))
-        return self._known(user, allowed), left is not None
-
-    def _by_token(self, session: Session, text: str) -> Caller:
-        try:
-            claims = self._signer.read(text)
-            user_id = UUID(claims.subject)
-        except (tokens.TokenRefused, ValueError) as error:
-            raise _unknown("The token is not valid or has expired.") from error
-        user = people.by_token(session, user_id, token_id=claims.id, issued_at=claims.issued_at)
-        if user is None:
-            raise _unknown("The token has been revoked, or its user is gone.")
-        return self._known(user, frozenset(user.permissions))
-
-    def _known(self, user: people.User, permissions: frozenset[str]) -> Caller:
-        limit = self._limit(user.plan)
-        return Caller(user_id=user.id, name=user.username, permissions=permissions, per_minute=limit)
+            try:
+                found = access.identify(session, self._signer, text)
+            except access.Unrecognised as error:
+                raise _unknown(str(error)) from error
+            except Exhausted as error:
+                raise Refused(429, error.code, error.message) from error
+        user = found.user
+        caller = Caller(
+            user_id=user.id, name=user.username, permissions=found.permissions, per_minute=self._limit(user.plan)
+        )
+        return caller, found.calls_remaining is not None
 
     def _limit(self, plan: str) -> int | None:
         return self._plans[plan].requests_per_minute if plan in self._plans else None
@@ -177,7 +156,7 @@ class Gatekeeper:
             if not viewer.admin and "models:predict" not in caller.permissions:
                 raise Refused(403, "forbidden", "This needs the right models:predict, which you do not have.")
             try:
-                found: UUID = store.find_model(session, viewer, reference, permission="models:predict").id
+                found: UUID = lookup.find_model(session, viewer, reference, permission="models:predict").id
             except Missing as missing:
                 raise Refused(404, missing.code, missing.message) from missing
             except Denied as denied:

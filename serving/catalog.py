@@ -22,7 +22,7 @@ from pipeline.examination import way_of
 from pipeline.stage import with_packed
 from registry import contracts, live, rollouts, store, verdicts
 from registry.errors import Missing, RegistryError
-from registry.store import Viewer
+from registry.lookup import Viewer
 from serving.fleet import Fleet, Identity, NotLoaded, Variant
 from serving.protocol.signature import Signature
 from shared.db import Begin

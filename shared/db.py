@@ -31,13 +31,14 @@ TRUSTED = 1.0
 """Seconds for which a connection that was used is taken to be alive, unless the server has said something meanwhile."""
 
 
-def connect(url: str, *, pool_size: int = 5) -> Engine:
+def connect(url: str, *, pool_size: int = 5, autocommit: bool = False) -> Engine:
     """An engine on psycopg 3. Connections are checked before use, so a restarted server costs nobody an error.
 
     To check one takes a question to the server only where it has rested, or where the server has said something unasked,
     as it does when it goes: a question each time would be a fifth of what reading costs.
     A server that has vanished from the network is noticed within about 15 s instead of the kernel's quarter of an hour.
     With `pool_size=0` every transaction has a connection of its own: rare ones, and those of a process that forks.
+    With `autocommit` each statement is a transaction of its own: for `readings`.
     """
     pool: dict[str, Any] = {"poolclass": NullPool}
     if pool_size:
@@ -45,6 +46,8 @@ def connect(url: str, *, pool_size: int = 5) -> Engine:
     engine = create_engine(
         url,
         **pool,
+        isolation_level="AUTOCOMMIT" if autocommit else None,
+        skip_autocommit_rollback=autocommit,
         connect_args={
             "connect_timeout": 5,
             "keepalives_idle": 10,
@@ -63,12 +66,11 @@ def transactions(engine: Engine) -> Begin:
 
 
 def readings(engine: Engine) -> Begin:
-    """Sessions in which each statement is a transaction of its own: two roundtrips less for those who only read.
+    """Sessions for those who only read, on an engine with `autocommit`: two roundtrips less.
 
     There are no savepoints, and locks end with the statement that took them.
     """
-    each = engine.execution_options(isolation_level="AUTOCOMMIT")
-    return sessionmaker(each, autoflush=False, expire_on_commit=False)
+    return sessionmaker(engine, autoflush=False, expire_on_commit=False)
 
 
 def _check_before_use(engine: Engine) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from api.reference import METHODS
 from pipeline import store
-from registry.store import Viewer
+from registry.lookup import Viewer
 from shared.db import Begin
 from tests.integration.api_fixtures import Person, ada, anonymous, app, join, parts, served, url
 

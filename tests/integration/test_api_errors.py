@@ -225,16 +225,17 @@ def test_a_database_that_is_away_is_a_503(parts: Services) -> None:
 
 
 def test_connections_that_the_server_has_closed_cost_nobody_an_error(settings: Settings) -> None:
-    database = connect(settings.sqlalchemy_url)
+    database, reads = connect(settings.sqlalchemy_url), connect(settings.sqlalchemy_url, autocommit=True)
     mine = select(func.pg_backend_pid())
-    with transactions(database)() as session, readings(database)() as other:
+    with transactions(database)() as session, readings(reads)() as other:
         before = {each.execute(mine).scalar_one() for each in (session, other)}
     with psycopg.connect(settings.database_url.get_secret_value(), autocommit=True) as operator:
         for pid in before:
             operator.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
     with (
         transactions(database)() as session,
-        readings(database)() as other,
+        readings(reads)() as other,
     ):  # at once: nobody has waited for them to rest
         assert before.isdisjoint(each.execute(mine).scalar_one() for each in (session, other))
     database.dispose()
+    reads.dispose()

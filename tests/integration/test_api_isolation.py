@@ -16,11 +16,10 @@ from sqlalchemy import insert
 
 from api.reference import METHODS
 from pipeline import store
-from registry import deployments, people, reviews, rollouts
-from registry import store as registry
+from registry import deployments, lookup, people, reviews, rollouts
 from registry.audit import Actor
+from registry.lookup import Viewer
 from registry.rollouts import Rules
-from registry.store import Viewer
 from registry.tables import alias_moves, aliases
 from shared.db import Begin
 from tests.integration.api_fixtures import (
@@ -70,11 +69,11 @@ def ids(submit: Callable[..., UUID], begin: Begin, owner: UUID, ada: httpx2.Clie
         pointed = {"model_id": row.model_id, "name": "production", "version_id": row.version_id}
         session.execute(insert(aliases).values(pointed))
         session.execute(insert(alias_moves).values(pointed))
-        model = registry.find_model(session, Viewer(user_id=owner), str(row.model_id))
-        version = registry.find_version(session, row.model_id, "1.0.0")
+        model = lookup.find_model(session, Viewer(user_id=owner), str(row.model_id))
+        version = lookup.find_version(session, row.model_id, "1.0.0")
         by = Actor(id=owner, name="ada")
         deployed = deployments.deploy(session, model, version, "staging", config={}, note="", evidence=[], actor=by)
-        candidate = registry.find_version(session, row.model_id, "1.1.0")
+        candidate = lookup.find_version(session, row.model_id, "1.1.0")
         rollout = rollouts.start(
             session,
             model,

@@ -26,7 +26,8 @@ from api.deps import Services
 from pipeline import store
 from registry import people
 from registry import store as registry
-from registry.store import Artifact, Viewer
+from registry.lookup import Viewer
+from registry.store import Artifact
 from shared.db import Begin
 from shared.settings import Settings
 from tests.integration.api_fixtures import (

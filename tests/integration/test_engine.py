@@ -13,7 +13,7 @@ from sqlalchemy import text
 from pipeline import engine, store
 from pipeline.errors import NotFound, Stale
 from pipeline.run import Broke, Cancel, Claimed, Passed, Refused, Retry, Status
-from registry.store import Viewer
+from registry.lookup import Viewer
 from shared.db import Begin
 from shared.settings import Settings
 

@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from api.deps import Services
 from pipeline import store
-from registry import deployments, reviews
+from registry import deployments, lookup, reviews
 from registry import store as registry
 from registry.audit import Actor
 from registry.errors import Conflict
@@ -340,7 +340,7 @@ def test_reviewers_and_a_rollback_at_once_wait_for_each_other_but_never_in_a_cir
         runs = [submit(model=model, sha256=sha256) for _ in range(7)]
         # As they lie in the table, which is not the order of locks.
         ids = sorted((store.version_of(session, run_id) for run_id in runs), reverse=True)
-        row = registry.find_model(session, registry.Viewer(user_id=owner), model)
+        row = lookup.find_model(session, lookup.Viewer(user_id=owner), model)
     ada, grace, start = Actor(id=owner, name="ada"), join("models:review"), Barrier(4)
 
     def reset() -> UUID:
@@ -366,7 +366,7 @@ def test_reviewers_and_a_rollback_at_once_wait_for_each_other_but_never_in_a_cir
     def roll_back() -> None:
         with suppress(Conflict), begin() as session:  # when the condemnation was first, nothing is left
             start.wait()
-            there = registry.find_model(session, registry.Viewer(user_id=owner), model, lock=True)
+            there = lookup.find_model(session, lookup.Viewer(user_id=owner), model, lock=True)
             deployments.roll_back(session, there, "production", reason="slow", actor=ada)
 
     def condemn() -> None:

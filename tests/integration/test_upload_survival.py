@@ -35,7 +35,7 @@ from api.deps import Services
 from api.landing import Landing
 from pipeline.staging import sweep_staging
 from registry import models, store
-from registry.store import Viewer
+from registry.lookup import Viewer
 from shared.db import Begin
 from shared.settings import Settings
 from shared.storage import Bucket

@@ -25,7 +25,7 @@ from pipeline.run import Cancel, Retry, Run, Status, Step
 from pipeline.stage import discover
 from registry import logs
 from registry import store as registry
-from registry.store import Viewer
+from registry.lookup import Viewer
 from shared.db import Begin, connect, transactions
 from shared.settings import Settings
 from shared.storage import Storage

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.staging import sweep_staging
 from registry import models, store
-from registry.store import Viewer
+from registry.lookup import Viewer
 from shared.db import Begin
 from shared.settings import Settings
 from shared.storage import Bucket, Storage
