@@ -181,7 +181,9 @@ class Fleet:
         for berth in self._berths.values():
             if berth.runtime is not None and berth.runtime.alive:
                 berth.memory = berth.runtime.look()
-        self._make_room(0, besides=None)
+        newest = max(self._berths.values(), key=lambda berth: berth.used, default=None)
+        if newest is not None:  # one that is too large for the budget is served alone
+            self._make_room(besides=newest)
 
     async def close(self) -> None:
         for berth in self._berths.values():
@@ -213,7 +215,7 @@ class Fleet:
     async def _load(self, berth: _Berth) -> None:
         variant, began = berth.variant, time.monotonic()
         try:
-            self._make_room(_needed(variant), besides=berth)
+            self._make_room(besides=berth)
             path = await self._file(variant)
             outfit = self.outfit
             load = Load(
@@ -287,9 +289,15 @@ class Fleet:
         self._keep(mourn())
 
     def _end(self, berth: _Berth, *, drain: float) -> None:
+        """Those who have been given the runtime still reach it."""
+
+        async def leave(runtime: Runtime) -> None:
+            await asyncio.sleep(_LINGER)
+            await runtime.close(drain=drain)
+
         runtime, berth.runtime = berth.runtime, None
         if runtime is not None:
-            self._keep(runtime.close(drain=drain))
+            self._keep(leave(runtime))
 
     def _keep(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -304,15 +312,15 @@ class Fleet:
         )
         return self.outfit.memory - taken
 
-    def _make_room(self, needed: int, *, besides: _Berth | None) -> None:
-        """End the longest unused ones, those that are not live first, until so many bytes more fit in or nothing else is left."""
+    def _make_room(self, *, besides: _Berth) -> None:
+        """End the longest unused ones, those that are not live first, until all that is loaded or being so fits, or one is left."""
         idle = [
             each
             for each in self._berths.values()
             if each is not besides and each.runtime is not None and not each.loading
         ]
         idle.sort(key=lambda each: (each.wanted, each.used))
-        room = self._room() - (0 if besides is None else needed - _needed(besides.variant))
+        room = self._room()
         for berth in idle:
             if room >= 0:
                 return

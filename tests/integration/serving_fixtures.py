@@ -270,6 +270,14 @@ def _go_live(session: Any, model_id: UUID, version_id: UUID, by: UUID) -> None:
     )
 
 
+@pytest.fixture
+def nothing_live(begin: Begin) -> None:
+    """What earlier tests have made live is not loaded ahead by this test's own process."""
+    ended = "UPDATE deployments SET status = 'ended', ended_at = now(), ended_by = deployed_by WHERE status = 'live'"
+    with begin() as session:
+        session.execute(text(ended))
+
+
 @contextmanager
 def started(environment: Mapping[str, str], **more: str) -> Iterator[Edge]:
     """A serving process, until the block ends."""

@@ -14,8 +14,9 @@ import jwt
 import pytest
 from sqlalchemy import text
 
-from api.deps import Services, granted
+from api.deps import Services
 from registry import people
+from registry.access import granted
 from shared.db import Begin
 from shared.tokens import Tokens, digest
 from tests.integration.api_fixtures import (

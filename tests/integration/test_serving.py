@@ -33,6 +33,7 @@ from tests.integration.serving_fixtures import (
     enrol,
     kill_children,
     moor,
+    nothing_live,
     scaled,
     shelf_bucket,
     slow,
@@ -182,7 +183,7 @@ def test_predictions_are_counted_without_a_write_for_each(edge: Edge, enrol: Enr
 
 
 def test_a_killed_runtime_takes_its_own_requests_with_it_and_is_back_within_a_second(
-    environment: dict[str, str], enrol: Enrol, moor: Moor
+    nothing_live: None, environment: dict[str, str], enrol: Enrol, moor: Moor
 ) -> None:
     ada = enrol()
     moor(ada, "steady", slow(60))
@@ -220,7 +221,7 @@ def test_a_killed_runtime_takes_its_own_requests_with_it_and_is_back_within_a_se
 
 @pytest.mark.parametrize("swaps", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_no_request_fails_while_versions_take_each_others_place(
-    environment: dict[str, str], enrol: Enrol, moor: Moor, begin: Begin, swaps: int
+    nothing_live: None, environment: dict[str, str], enrol: Enrol, moor: Moor, begin: Begin, swaps: int
 ) -> None:
     ada = enrol()
     versions = [moor(ada, "moving", scaled(factor), live=factor == 1) for factor in (1, 2, 3)]
@@ -260,7 +261,7 @@ def test_no_request_fails_while_versions_take_each_others_place(
 
 
 def test_what_takes_too_long_is_told_so_and_what_hangs_is_ended(
-    environment: dict[str, str], enrol: Enrol, moor: Moor
+    nothing_live: None, environment: dict[str, str], enrol: Enrol, moor: Moor
 ) -> None:
     ada = enrol()
     moor(ada, "endless", slow(100_000))
@@ -274,7 +275,7 @@ def test_what_takes_too_long_is_told_so_and_what_hangs_is_ended(
 
 
 def test_who_was_known_is_answered_while_the_database_is_away(
-    environment: dict[str, str], enrol: Enrol, moor: Moor
+    nothing_live: None, environment: dict[str, str], enrol: Enrol, moor: Moor
 ) -> None:
     ada, spent = enrol(), enrol(calls=100)
     moor(ada, "lasting", scaled(2))
@@ -303,7 +304,7 @@ def test_who_was_known_is_answered_while_the_database_is_away(
 
 
 def test_models_that_do_not_fit_together_make_room_for_each_other(
-    environment: dict[str, str], enrol: Enrol, moor: Moor
+    nothing_live: None, environment: dict[str, str], enrol: Enrol, moor: Moor
 ) -> None:
     ada = enrol()
     for name in ("one", "two", "three"):
