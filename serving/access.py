@@ -17,6 +17,7 @@ from uuid import UUID
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
 
 from registry import access, live, lookup
 from registry.errors import Denied, Exhausted, Missing
@@ -52,6 +53,14 @@ class Caller:
         return None if self.user_id is None else Viewer(user_id=self.user_id, admin="admin" in self.permissions)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A model that a caller may ask; a `guest` only because its endpoint is open to everybody."""
+
+    id: UUID
+    guest: bool
+
+
 class Remembered(Generic[T]):
     """Values for some seconds, the longest unused go first."""
 
@@ -80,7 +89,7 @@ class Gatekeeper:
     def __init__(self, begin: Begin, signer: Tokens, allowance: Allowance, plans: Mapping[str, Plan]) -> None:
         self._begin, self._signer, self._allowance, self._plans = begin, signer, allowance, plans
         self._callers = Remembered[Caller]()
-        self._models = Remembered[UUID]()
+        self._models = Remembered[Found]()
 
     async def caller(self, authorization: bytes | None, address: str) -> Caller:
         """Raises `Refused`: 401, or 429 where a key's budget is used up. Without credentials, a stranger."""
@@ -102,7 +111,7 @@ class Gatekeeper:
             self._callers.put(digest, caller)
         return caller
 
-    async def model(self, caller: Caller, reference: str) -> UUID:
+    async def model(self, caller: Caller, reference: str) -> Found:
         """The model that a caller means and may ask. Raises `Refused`."""
         known = self._models.get(key := (caller.user_id, caller.permissions, reference))
         if known is None:
@@ -144,24 +153,30 @@ class Gatekeeper:
     def _limit(self, plan: str) -> int | None:
         return self._plans[plan].requests_per_minute if plan in self._plans else None
 
-    def _find(self, caller: Caller, reference: str) -> UUID:
+    def _find(self, caller: Caller, reference: str) -> Found:
         with self._begin() as session:
-            owner, _, name = reference.replace("~", "/").partition("/")
-            open_to_all = live.open_to_all(session, owner, name) if name else None
-            if open_to_all is not None:
-                return open_to_all
-            viewer = caller.viewer
-            if viewer is None:
-                raise _unknown("This endpoint wants to know who you are: send an API key or a token.")
-            if not viewer.admin and "models:predict" not in caller.permissions:
-                raise Refused(403, "forbidden", "This needs the right models:predict, which you do not have.")
             try:
-                found: UUID = lookup.find_model(session, viewer, reference, permission="models:predict").id
-            except Missing as missing:
-                raise Refused(404, missing.code, missing.message) from missing
-            except Denied as denied:
-                raise Refused(403, denied.code, denied.message) from denied
-            return found
+                return Found(id=self._entitled(session, caller, reference), guest=False)
+            except Refused:
+                owner, _, name = reference.replace("~", "/").partition("/")
+                open_to_all = live.open_to_all(session, owner, name) if name else None
+                if open_to_all is None:
+                    raise
+                return Found(id=open_to_all, guest=True)
+
+    def _entitled(self, session: Session, caller: Caller, reference: str) -> UUID:
+        viewer = caller.viewer
+        if viewer is None:
+            raise _unknown("This endpoint wants to know who you are: send an API key or a token.")
+        if not viewer.admin and "models:predict" not in caller.permissions:
+            raise Refused(403, "forbidden", "This needs the right models:predict, which you do not have.")
+        try:
+            found: UUID = lookup.find_model(session, viewer, reference, permission="models:predict").id
+        except Missing as missing:
+            raise Refused(404, missing.code, missing.message) from missing
+        except Denied as denied:
+            raise Refused(403, denied.code, denied.message) from denied
+        return found
 
 
 def _unknown(detail: str) -> Refused:

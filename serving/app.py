@@ -81,15 +81,15 @@ def assemble(settings: Settings) -> Edge:
             load_wait=settings.serving_load_wait,
         )
         preparing = asyncio.create_task(_prepare(fleet), name="prepare")
+        stopping = asyncio.Event()
         loops = [
-            asyncio.create_task(_every(settings.serving_refresh, turn), name=name)
+            asyncio.create_task(_every(settings.serving_refresh, turn, stopping), name=name)
             for name, turn in (("refresh", _refresh(catalog, fleet)), ("counts", counting.write_down))
         ]
         try:
             yield
         finally:
-            for task in loops:
-                task.cancel()
+            stopping.set()
             await asyncio.gather(preparing, *loops, return_exceptions=True)
             await fleet.close()
             with contextlib.suppress(*_AWAY):
@@ -117,22 +117,24 @@ def _folder() -> Path:
 
 def _refresh(catalog: Catalog, fleet: Fleet) -> Callable[[], Awaitable[None]]:
     async def turn() -> None:
-        await catalog.refresh()
         fleet.look()
+        await catalog.refresh()
 
     return turn
 
 
-async def _every(seconds: float, turn: Callable[[], Awaitable[None]]) -> None:
-    """For ever; a dependency that is away costs a turn, and so does a bug of ours: never the loop."""
-    while True:
+async def _every(seconds: float, turn: Callable[[], Awaitable[None]], stopping: asyncio.Event) -> None:
+    """Until told to stop; a dependency that is away costs a turn, and so does a bug of ours: never the loop."""
+    while not stopping.is_set():
         try:
             await turn()
         except _AWAY as error:
             log.warning("serving.dependency_away", error=str(error))
         except Exception:
             log.exception("serving.crashed")
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await stopping.wait()
 
 
 def _outfit(settings: Settings) -> Outfit:

@@ -18,11 +18,13 @@ from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from pipeline import evidence, pages, selection
+from pipeline.errors import Rejected
 from pipeline.examination import way_of
 from pipeline.stage import with_packed
 from registry import contracts, live, rollouts, store, verdicts
-from registry.errors import Missing, RegistryError
+from registry.errors import Conflict, Missing, RegistryError
 from registry.lookup import Viewer
+from serving.access import AWAY
 from serving.fleet import Fleet, Identity, NotLoaded, Variant
 from serving.protocol.signature import Signature
 from shared.db import Begin
@@ -91,7 +93,7 @@ class Catalog:
         self._begin, self._fleet = begin, fleet
         self._entries: dict[Key, _Entry] = {}
         self._asked: dict[Key, asyncio.Future[Route]] = {}
-        self._swaps: dict[Key, asyncio.Task[None]] = {}
+        self._swaps: dict[Key, tuple[asyncio.Task[None], str]] = {}
 
     async def route(self, model_id: UUID, reference: str | None) -> Route:
         """Raises `RegistryError` where nothing answers to that, or it must not."""
@@ -135,9 +137,18 @@ class Catalog:
         known = {model_id for model_id, _ in self._entries}
         live_now, marks = await self.ask(lambda session: _marks(session, known))
         for key, kept in list(self._entries.items()):
-            if marks.get(key[0]) != kept.mark and key not in self._swaps:
-                await self._follow(key, kept)
-        for model_id in live_now:
+            mark, swap = marks.get(key[0]), self._swaps.get(key)
+            if swap is not None and mark == swap[1]:
+                continue
+            if swap is not None:  # the ground has moved again; what answers now may have become one that must not
+                swap[0].cancel()
+            if mark != kept.mark:
+                await self._try_to_follow(key, kept)
+        await self._make_ready(live_now)
+        self._fleet.keep(self._meant())
+
+    async def _make_ready(self, model_ids: Sequence[UUID]) -> None:
+        for model_id in model_ids:
             if (model_id, None) not in self._entries and (model_id, None) not in self._swaps:
                 try:
                     route = await self.route(model_id, None)
@@ -147,12 +158,20 @@ class Catalog:
                 self._fleet.warm(route.variant)
             if (entry := self._entries.get((model_id, None))) is not None:
                 entry.used = time.monotonic()
-        self._fleet.keep(self._meant())
 
     async def _learn(self, key: Key) -> Route:
         route, mark = await self.ask(lambda session: _read(session, key, self._fleet.outfit.device))
         self._entries[key] = _Entry(route=route, mark=mark)
         return route
+
+    async def _try_to_follow(self, key: Key, entry: _Entry) -> None:
+        """A fault of ours with one model must not keep the others where they are."""
+        try:
+            await self._follow(key, entry)
+        except AWAY:
+            raise
+        except Exception:
+            log.exception("catalog.not_followed", model=entry.route.model.reference, reference=key[1])
 
     async def _follow(self, key: Key, entry: _Entry) -> None:
         """Put in the new route: once what it leads to is loaded, or at once where the old one must not be asked any more."""
@@ -172,16 +191,21 @@ class Catalog:
         ):
             entry.route, entry.mark = route, mark
             self._end_unmeant(before)
-            if route.trial is not None:
-                self._fleet.warm(route.trial.candidate)
+            for one in _variants_of(route):
+                self._fleet.warm(one)
             return
         task = asyncio.get_running_loop().create_task(self._swap(key, entry, route, mark))
-        self._swaps[key] = task
-        task.add_done_callback(lambda _: self._swaps.pop(key, None))
+        self._swaps[key] = task, mark
+
+        def over(done: asyncio.Task[None]) -> None:
+            if (swap := self._swaps.get(key)) is not None and swap[0] is done:
+                del self._swaps[key]
+
+        task.add_done_callback(over)
 
     async def _swap(self, key: Key, entry: _Entry, route: Route, mark: str) -> None:
         try:
-            await self._fleet.get(route.variant, wait=_SWAP_PATIENCE)
+            await self._fleet.get(route.variant, wait=_SWAP_PATIENCE, beside=entry.route.variant)
         except NotLoaded as refusal:
             # The old one goes on answering; the next look tries again, because the mark is still the old one's.
             log.warning(
@@ -252,6 +276,11 @@ def _trial(session: Session, model: Model, version: Row[Any], target: str | None
         candidate = live.version(session, row.candidate_id)
         if candidate is None or candidate.verdict != "clean" or candidate.deleted_at is not None:
             return None
+        try:
+            variant = _variant(session, model, candidate, device)
+        except RegistryError as refusal:  # what is live answers alone
+            log.warning("catalog.no_candidate", model=model.reference, version=candidate.version, code=refusal.code)
+            return None
         slow = verdicts.Rules.of(row.rules).latency_ms
         return Trial(
             id=row.id,
@@ -259,7 +288,7 @@ def _trial(session: Session, model: Model, version: Row[Any], target: str | None
             weight=row.weight,
             sticky=row.sticky,
             slow=None if slow is None else slow / 1e3,
-            candidate=_variant(session, model, candidate, device),
+            candidate=variant,
         )
     return None
 
@@ -274,7 +303,10 @@ def _variant(session: Session, model: Model, version: Row[Any], device: str) -> 
     facts = page.reports.get("validate", {}).get("facts", {})
     config = with_packed(version.declared, facts.get("declared") or {}).get("config") or {}
     classes = contracts.Contract.read(facts, version.declared).classes
-    signature = Signature.read(chosen.meta["inputs"], chosen.meta["outputs"], classes, config)
+    try:
+        signature = Signature.read(chosen.meta["inputs"], chosen.meta["outputs"], classes, config)
+    except Rejected as flaw:
+        raise Conflict("not_servable", f"{version.version} cannot be asked: {flaw.message}") from flaw
     return Variant(
         version_id=version.id,
         model=model.reference,

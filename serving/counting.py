@@ -17,6 +17,8 @@ from registry import rollouts, usage, verdicts
 from serving.traffic import Arm
 from shared.db import Begin
 
+_ROWS = 1 << 24
+
 
 @dataclass(kw_only=True)
 class _Sum:
@@ -81,11 +83,10 @@ class Counting:
         self._predictions[version_id] += 1
         one = self.statistics[model, version]
         ns = int(1e9 * seconds)
-        parts = meta.get("ns")
-        decoding, computing, encoding = _numbers(parts, 3) or (0, ns, 0)
-        rows, together = (meta.get(key) if isinstance(meta.get(key), int) else 1 for key in ("rows", "batch"))
-        one.rows += max(1, rows or 1)
-        one.executions += 1 / max(1, together or 1)
+        decoding, computing, encoding = _numbers(meta.get("ns"), 3, most=ns) or (0, ns, 0)
+        rows, together = _numbers([meta.get("rows"), meta.get("batch")], 2, most=_ROWS) or (1, 1)
+        one.rows += max(1, rows)
+        one.executions += 1 / max(1, together)
         one.last = time.time_ns() // 1_000_000
         one.success.add(ns)
         one.decoding.add(decoding)
@@ -144,7 +145,7 @@ def _empty() -> dict[str, Any]:
     return {**counts, "seconds": 0.0, "latencies": [0] * (len(verdicts.LATENCY_BUCKETS) + 1)}
 
 
-def _numbers(found: Any, count: int) -> list[int] | None:
-    """So many whole numbers, or None for anything else: the child is not believed."""
-    good = isinstance(found, list) and len(found) == count and all(isinstance(one, int) and one >= 0 for one in found)
-    return found if good else None
+def _numbers(found: Any, count: int, *, most: int) -> list[int] | None:
+    """So many whole numbers up to `most`, or None for anything else: the child is not believed."""
+    good = isinstance(found, list) and len(found) == count
+    return found if good and all(isinstance(one, int) and 0 <= one <= most for one in found) else None

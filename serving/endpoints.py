@@ -32,8 +32,14 @@ log = structlog.get_logger()
 STICKY = b"slipway-sticky-key"
 RECEIPT = "slipway-prediction"
 _PASSED_ON = (b"content-type", b"content-encoding", b"accept-encoding", b"inference-header-content-length")
-_PASSED_BACK = ("content-type", "content-encoding", "inference-header-content-length")
-_VALUE = re.compile(r"[ -~]{1,200}")
+_PASSED_BACK = {
+    "content-type": re.compile(r"application/(json|problem\+json|octet-stream)"),
+    "content-encoding": re.compile(r"gzip|deflate"),
+    "inference-header-content-length": re.compile(r"[0-9]{1,12}"),
+}
+POSTED = ("infer", "predict")
+_OWN_FAULTS = ("timeout", "runtime_died")
+"""Refusals that count against the version that was asked."""
 _SHADOWS = 32
 """Shadow copies under way at once; more are left out."""
 _FAULTS = 500
@@ -41,8 +47,11 @@ _FAULTS = 500
 
 @dataclass(frozen=True, kw_only=True)
 class Admitted:
+    """A `guest` is let in because the endpoint is open to everybody, and hears of nothing but what answers there."""
+
     caller: Caller
     model_id: UUID
+    guest: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +81,19 @@ class Endpoints:
         self._shadows: set[asyncio.Task[None]] = set()
 
     async def admit(self, request: Request, what: Meant) -> Admitted:
-        """Raises `Refused`: 401, 403, 404."""
+        """Who asks, before their body is read. Raises `Refused`: 401, 403, 404, and 429 for one prediction too many."""
         try:
             caller = await self._gate.caller(request.headers.get(b"authorization"), request.address)
-            return Admitted(caller=caller, model_id=await self._gate.model(caller, what.model))
+            found = await self._gate.model(caller, what.model)
         except AWAY as away:
             raise _database_away() from away
+        if found.guest and (what.reference is not None or what.action == "stats"):
+            detail = "To everybody this endpoint answers by what is live there, and by no other name."
+            raise Refused(404, "version_not_found", detail)
+        if what.action in POSTED:
+            route = await self._route(found.id, what.reference)
+            await self._gate.allow(caller, found.id, route.model.requests_per_minute)
+        return Admitted(caller=caller, model_id=found.id, guest=found.guest)
 
     async def server(self, request: Request) -> Answer:
         """What is not about one model."""
@@ -109,12 +125,12 @@ class Endpoints:
                 return told(describing.schema(route))
             case "openapi.json":
                 return told(describing.openapi(route))
-        return told(describing.metadata(route, await self._catalog.versions(route.model.id)))
+        versions = [route.variant.version] if admitted.guest else await self._catalog.versions(route.model.id)
+        return told(describing.metadata(route, versions))
 
     async def predict(self, request: Request, admitted: Admitted, reference: str | None, kind: Kind) -> Answer:
         """Raises `Refused`."""
         route = await self._route(admitted.model_id, reference)
-        await self._gate.allow(admitted.caller, route.model.id, route.model.requests_per_minute)
         headers = {
             name.decode(): value.decode("latin-1") for name in _PASSED_ON if (value := request.headers.get(name))
         }
@@ -166,9 +182,9 @@ class Endpoints:
             error = outcome.said.status >= _FAULTS
             counted = error or outcome.said.status < 300
         except Refused as refused:
-            counted = refused.code == "timeout"
+            counted = refused.code in _OWN_FAULTS
             raise
-        except Overloaded:
+        except (Overloaded, NotLoaded):
             counted = False
             raise
         finally:
@@ -301,8 +317,13 @@ class _Asked:
 def _headers(said: Said) -> dict[str, str]:
     """Those of the child's headers that pass, as far as they are some: it is not believed."""
     told = said.meta.get("headers")
-    found = {name: told.get(name) for name in _PASSED_BACK} if isinstance(told, dict) else {}
-    return {name: value for name, value in found.items() if isinstance(value, str) and _VALUE.fullmatch(value)}
+    if not isinstance(told, dict):
+        return {}
+    return {
+        name: value
+        for name, form in _PASSED_BACK.items()
+        if isinstance(value := told.get(name), str) and form.fullmatch(value)
+    }
 
 
 def _database_away() -> Refused:

@@ -7,8 +7,11 @@ takes what is waiting already; nobody waits for a batch to fill.
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +37,7 @@ PAYS = 1.3
 """How many times as many rows a second batches must bring to be made."""
 _TRIAL_SECONDS = 0.03
 _TOO_SLOW = 0.25
-"""Seconds of one row from which on no batches are made: they would keep the others waiting too long."""
+"""Seconds of the first row from which on no batches are made: they would keep the others waiting too long."""
 _TRIAL_ROWS = 8
 
 
@@ -76,9 +79,10 @@ def load(
     predictors = _open(model, way, threads, device)
     row = draw(tensors, batch=1, kind="normal")
     for one in predictors:
+        started = time.perf_counter()
         one(row)
-    loaded = time.perf_counter() - began
-    gain = _gain(predictors[0], tensors)
+    loaded = time.perf_counter()
+    gain = _gain(predictors[0], tensors) if loaded - started < _TOO_SLOW else 0.0
     batch = LARGEST_BATCH if gain >= PAYS else 1
     _loaded[:] = [
         Model(
@@ -90,7 +94,7 @@ def load(
             largest=largest,
         )
     ]
-    return {"batch": batch, "gain": round(gain, 2), "seconds": round(loaded, 4)}
+    return {"batch": batch, "gain": round(gain, 2), "seconds": round(loaded - began, 4)}
 
 
 def serve(channel: int) -> None:
@@ -98,11 +102,12 @@ def serve(channel: int) -> None:
     (model,) = _loaded
     line = wire.ChildLine(channel)
     others = [
-        threading.Thread(target=_work, args=(line, model, predictor), daemon=True) for predictor in model.predictors[1:]
+        threading.Thread(target=_work_or_end, args=(line, model, predictor), daemon=True)
+        for predictor in model.predictors[1:]
     ]
     for thread in others:
         thread.start()
-    _work(line, model, model.predictors[0])
+    _work_or_end(line, model, model.predictors[0])
 
 
 def _open(model: str, way: Any, threads: int, device: str) -> list[Predictor]:
@@ -126,8 +131,6 @@ def _gain(predict: Predictor, tensors: Sequence[Tensor]) -> float:
         return 0.0
     rows = draw(tensors, batch=_TRIAL_ROWS, kind="normal")
     one_row = {name: array[:1] for name, array in rows.items()}
-    if _fastest(predict, one_row) > _TOO_SLOW:
-        return 0.0
     try:
         together = predict(rows)
         alone = predict(one_row)
@@ -167,6 +170,16 @@ class _Asked:
     began: float = 0.0
     computed: float = 0.0
     together: int = 1
+
+
+def _work_or_end(line: wire.ChildLine, model: Model, predict: Predictor) -> None:
+    """A fault of ours, or want of memory, ends the whole child: a thread that vanished would leave its requests waiting."""
+    try:
+        _work(line, model, predict)
+    except BaseException:  # noqa: BLE001 - whatever it was, the owner sees what is printed and starts another child
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def _work(line: wire.ChildLine, model: Model, predict: Predictor) -> None:

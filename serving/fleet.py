@@ -10,10 +10,12 @@ import asyncio
 import hashlib
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
@@ -26,12 +28,18 @@ from shared.storage import Bucket
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 _WEIGHT = 3
 """How many times its file's size a variant is taken to need until it has been loaded."""
 _DRAIN = 30.0
 _LINGER = 0.25
 """Seconds between a request's knowing its variant and its reaching it, at most."""
 _PATIENCE = 10.0
+_TICK = 0.005
+"""Seconds that an event loop's clock may be before the system's."""
+_LOADERS = 4
+"""Variants that are fetched and loaded at once."""
 _PAUSES = (0.0, 0.5, 2.0, 5.0, 15.0, 30.0)
 """Seconds before the next try, after so many failures or deaths in a row."""
 _SOUND_AFTER = 60.0
@@ -77,6 +85,7 @@ class _Berth:
     loading: asyncio.Task[None] | None = None
     used: float = field(default_factory=time.monotonic)
     wanted: bool = False
+    beside: Identity | None = None
     born: float = 0.0
     failures: int = 0
     not_before: float = 0.0
@@ -104,7 +113,8 @@ class Fleet:
         self._bucket, self._zygote, self._folder, self.outfit = bucket, zygote, folder, outfit
         self._berths: dict[Identity, _Berth] = {}
         self._closing: set[asyncio.Task[None]] = set()
-        self._files = asyncio.Lock()
+        self._files: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._threads = ThreadPoolExecutor(_LOADERS, "load")
 
     async def prepare(self) -> None:
         """Import the libraries that runtime children are forked with, before anybody waits for it. Raises `Unavailable`."""
@@ -117,12 +127,13 @@ class Fleet:
                 pass
             discard(folder)
 
-        await asyncio.to_thread(once)
+        await self._in_thread(once)
 
-    async def get(self, variant: Variant, *, wait: float) -> Runtime:
-        """The loaded variant; waits so many seconds for it. Raises `NotLoaded`."""
+    async def get(self, variant: Variant, *, wait: float, beside: Variant | None = None) -> Runtime:
+        """The loaded variant; waits so many seconds for it. Makes no room at the cost of `beside`. Raises `NotLoaded`."""
         berth = self._berth(variant)
         berth.used = time.monotonic()
+        berth.beside = None if beside is None else beside.identity
         runtime = berth.runtime
         if runtime is not None and runtime.alive:
             return runtime
@@ -151,8 +162,10 @@ class Fleet:
 
     def keep(self, identities: Collection[Identity]) -> None:
         """Which variants are meant by somebody now: the others make room first."""
-        for identity, berth in self._berths.items():
+        for identity, berth in list(self._berths.items()):
             berth.wanted = identity in identities
+            if not berth.wanted and berth.runtime is None and berth.loading is None:
+                del self._berths[identity]
 
     def retire(self, variant: Variant, meant: Callable[[], Collection[Identity]]) -> None:
         """End one that another has taken the place of, once it has answered what it was asked, unless it is `meant` again.
@@ -186,15 +199,22 @@ class Fleet:
             self._make_room(besides=newest)
 
     async def close(self) -> None:
-        for berth in self._berths.values():
-            if berth.loading is not None:
-                berth.loading.cancel()
-        for berth in list(self._berths.values()):
+        """End all, after what they are working at; what takes longer than `_PATIENCE` ends with the process it was forked from."""
+        berths, self._berths = list(self._berths.values()), {}
+        for berth in berths:
             self._end(berth, drain=_PATIENCE)
-        self._berths.clear()
-        if self._closing:
-            await asyncio.gather(*self._closing, return_exceptions=True)
+        under_way = {*self._closing, *(berth.loading for berth in berths if berth.loading is not None)}
+        if under_way:
+            await asyncio.wait(under_way, timeout=_PATIENCE + _LINGER)
         await asyncio.to_thread(self._zygote.close)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+        self._threads.shutdown(wait=True)
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """On a thread of the loaders', so that nobody who asks the database waits behind a download."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _berth(self, variant: Variant) -> _Berth:
         berth = self._berths.get(variant.identity)
@@ -231,7 +251,13 @@ class Fleet:
                 device=outfit.device,
                 gpu=outfit.gpu,
             )
-            runtime = await Runtime.start(self._zygote, load, queue=outfit.queue + outfit.threads, scratch=self._folder)
+            runtime = await Runtime.start(
+                self._zygote,
+                load,
+                queue=outfit.queue + outfit.threads,
+                scratch=self._folder,
+                threads=self._threads,
+            )
         except NotLoaded as refusal:
             self._failed(berth, refusal)
         except (SlipwayError, AdapterError) as fault:
@@ -249,6 +275,9 @@ class Fleet:
                 berth, NotLoaded(503, "internal", "The model could not be loaded, by a fault of ours.", retry_after=5)
             )
         else:
+            if self._berths.get(variant.identity) is not berth:  # nobody means it any more
+                await runtime.close()
+                return
             berth.runtime, berth.refusal, berth.born = runtime, None, time.monotonic()
             berth.memory = runtime.look()
             took = round(berth.born - began, 3)
@@ -282,7 +311,7 @@ class Fleet:
             berth.refusal = NotLoaded(
                 503, "runtime_died", "The model's runtime has ended and is started again.", retry_after=1
             )
-            await asyncio.sleep(berth.not_before - now)
+            await asyncio.sleep(berth.not_before - now + _TICK)
             if self._berths.get(berth.variant.identity) is berth:
                 self._begin(berth)
 
@@ -317,7 +346,10 @@ class Fleet:
         idle = [
             each
             for each in self._berths.values()
-            if each is not besides and each.runtime is not None and not each.loading
+            if each is not besides
+            and each.variant.identity != besides.beside
+            and each.runtime is not None
+            and not each.loading
         ]
         idle.sort(key=lambda each: (each.wanted, each.used))
         room = self._room()
@@ -338,10 +370,11 @@ class Fleet:
         """A local copy whose digest has just been checked. Raises `NotLoaded` (409) for bytes that are not what was published."""
         suffix = ".engine" if variant.name.startswith("tensorrt-") else ".onnx"
         path = self._folder / f"{variant.sha256}{suffix}"
-        async with self._files:
-            if await asyncio.to_thread(_digest, path) == variant.sha256:
+        async with self._files[variant.sha256]:
+            if await self._in_thread(_digest, path) == variant.sha256:
                 return path
-            fetched = await asyncio.to_thread(self._fetch, variant, path)
+            self._forget_files()
+            fetched = await self._in_thread(self._fetch, variant, path)
         if fetched != variant.sha256:
             log.critical("variant.digest_mismatch", key=variant.key, wanted=variant.sha256, found=fetched)
             raise NotLoaded(
@@ -359,15 +392,16 @@ class Fleet:
             partial.replace(path)
         else:
             partial.unlink()
-        self._forget_files(besides=path)
         return found
 
-    def _forget_files(self, *, besides: Path) -> None:
-        """Keep no more bytes of local copies than twice what the loaded models may take, the newest."""
+    def _forget_files(self) -> None:
+        """Keep no more bytes of local copies than twice what the loaded models may take, the newest, and what is being loaded."""
+        in_use = {berth.variant.sha256 for berth in self._berths.values() if berth.loading is not None}
+        copies = [file for file in self._folder.iterdir() if file.is_file() and file.suffix != ".part"]
         total = 0
-        for file in sorted(self._folder.glob("*.*"), key=lambda one: one.stat().st_mtime, reverse=True):
+        for file in sorted(copies, key=lambda one: one.stat().st_mtime, reverse=True):
             total += file.stat().st_size
-            if total > 2 * self.outfit.memory and file != besides:
+            if total > 2 * self.outfit.memory and file.stem not in in_use:
                 file.unlink()
 
 

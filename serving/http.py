@@ -16,14 +16,15 @@ from typing import Any, Literal
 import structlog
 
 from serving.answers import Answer, Refused, refusal
-from serving.endpoints import Endpoints
+from serving.endpoints import POSTED, Endpoints
 from serving.protocol.refusals import Kind
 
 log = structlog.get_logger()
 
 Action = Literal["metadata", "ready", "infer", "stats", "config", "schema", "openapi.json", "predict"]
 _VERBS = ("ready", "infer", "stats", "config", "schema", "openapi.json")
-_POSTED = ("infer", "predict")
+_TOGETHER = 8
+"""How many of the largest requests all that are under way may make up together."""
 _PREDICT = re.compile(r"/api/v1/models/(?P<model>[^/]+(?:/[^/]+)?)(?:/versions/(?P<ref>[^/]+))?/predict")
 
 
@@ -70,6 +71,14 @@ def meant(path: str) -> Meant | None:
     return Meant(action=action, model="/".join(parts), reference=reference)
 
 
+@dataclass
+class _Body:
+    """What has come of a request's body; `size` counts as long as the request is not answered."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+
 class Edge:
     """The ASGI app. `lifespan` gives it its `endpoints`; a body has at most `largest` bytes and `patience` seconds to come in."""
 
@@ -77,6 +86,7 @@ class Edge:
         self, lifespan: Callable[[Edge], AbstractAsyncContextManager[None]], *, largest: int, patience: float
     ) -> None:
         self._lifespan, self._largest, self._patience = lifespan, largest, patience
+        self._held = 0
         self.endpoints: Endpoints | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
@@ -100,9 +110,9 @@ class Edge:
     async def _answer(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         path = scope["path"]
         kind: Kind = "predict" if path.startswith("/api/") else "v2"
-        trace: str | None = None
+        body = _Body()
         try:
-            answer = await self._handle(scope, receive)
+            answer = await self._handle(scope, receive, body)
         except Refused as refused:
             answer = refusal(refused, kind)
         except Exception:
@@ -110,13 +120,15 @@ class Edge:
             log.exception("request.crashed", path=path, trace_id=trace)
             fault = Refused(500, "internal", f"A fault of ours; the log has it under {trace}.")
             answer = refusal(fault, kind)
+        finally:
+            self._held -= body.size
         headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in answer.headers.items()]
         headers.append((b"content-length", b"%d" % len(answer.body)))
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else answer.body
-        await send({"type": "http.response.body", "body": body})
+        content = b"" if scope["method"] == "HEAD" else answer.body
+        await send({"type": "http.response.body", "body": content})
 
-    async def _handle(self, scope: MutableMapping[str, Any], receive: Any) -> Answer:
+    async def _handle(self, scope: MutableMapping[str, Any], receive: Any, body: _Body) -> Answer:
         endpoints = self.endpoints
         assert endpoints is not None  # noqa: S101 - the lifespan has begun
         method, path = scope["method"], scope["path"]
@@ -128,41 +140,46 @@ class Edge:
             headers=dict(scope["headers"]),
             address=client[0] if client else "",
         )
-        what = meant(path)
+        what = None if "\0" in path else meant(path)
         if what is None:
             return await endpoints.server(request)
-        if (what.action in _POSTED) != (request.method == "POST"):
-            allowed = "POST" if what.action in _POSTED else "GET"
+        if (what.action in POSTED) != (request.method == "POST"):
+            allowed = "POST" if what.action in POSTED else "GET"
             raise Refused(405, "method_not_allowed", f"{what.action} takes {allowed}.", headers={"Allow": allowed})
-        if what.action not in _POSTED:
+        if what.action not in POSTED:
             return await endpoints.describe(request, what)
-        # Who may not ask does not get to send a body.
+        # Who may not ask, or not so often, does not get to send a body.
         caller = await endpoints.admit(request, what)
         try:
             async with asyncio.timeout(self._patience):
-                request.body.extend(await self._body(request.headers, receive))
+                await self._read(body, request.headers, receive)
         except TimeoutError as slow:
             raise Refused(408, "request_timeout", f"The body was not here within {self._patience:g} s.") from slow
         kind: Kind = "predict" if what.action == "predict" else "v2"
+        request.body.extend(body.pieces)
         return await endpoints.predict(request, caller, what.reference, kind)
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Any) -> list[bytes]:
+    async def _read(self, body: _Body, headers: Mapping[bytes, bytes], receive: Any) -> None:
+        """Take the body in, as long as all that are here together leave room for it."""
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._largest:
             raise self._too_large()
-        pieces, size = [], 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise Refused(400, "incomplete", "The connection ended before the body did.")
             piece = message.get("body", b"")
-            size += len(piece)
-            if size > self._largest:
+            body.size += len(piece)
+            self._held += len(piece)
+            if body.size > self._largest:
                 raise self._too_large()
+            if self._held > _TOGETHER * self._largest:
+                detail = "The requests that are under way together are as large as they may be; come again."
+                raise Refused(503, "overloaded", detail, headers={"Retry-After": "1"})
             if piece:
-                pieces.append(piece)
+                body.pieces.append(piece)
             if not message.get("more_body"):
-                return pieces
+                return
 
     def _too_large(self) -> Refused:
         return Refused(

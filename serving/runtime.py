@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ LONGEST_ANSWER = 256 << 20
 """Bytes of one answer's body."""
 PASSABLE = 0o711
 _FOR_EVER = 1 << 31
+_SILENT = 2.0
 
 
 class Died(Exception):
@@ -64,29 +66,31 @@ class Load:
 class Runtime:
     """Made by `start`. All methods belong to one event loop."""
 
-    def __init__(self, *, queue: int) -> None:
-        self._queue = queue
+    def __init__(self, *, queue: int, threads: Executor) -> None:
+        self._queue, self._threads = queue, threads
         self._stack = ExitStack()
         self._child: SandboxChild | None = None
         self._line: Line
         self._baseline = 0
         self._over = asyncio.Event()
-        self._closing = False
+        self._closing = self._dying = False
         self.facts: Mapping[str, Any] = {}
         """What `executor.load` found out."""
 
     @classmethod
-    async def start(cls, zygote: Zygote, load: Load, *, queue: int, scratch: Path) -> Self:
-        """Raises `Rejected` where the file does not load, `Unavailable` where no child can be had."""
-        runtime = cls(queue=queue)
+    async def start(cls, zygote: Zygote, load: Load, *, queue: int, scratch: Path, threads: Executor) -> Self:
+        """Raises `Rejected` where the file does not load, `Unavailable` where no child can be had.
+
+        What takes long is done on `threads`: whoever asks the database must not wait for a model to load.
+        """
+        runtime, loop = cls(queue=queue, threads=threads), asyncio.get_running_loop()
         try:
-            channel = await asyncio.to_thread(runtime._open, zygote, load, scratch)
-            loop = asyncio.get_running_loop()
+            channel = await loop.run_in_executor(threads, runtime._open, zygote, load, scratch)
             _, runtime._line = await loop.create_unix_connection(
                 lambda: Line(longest=LONGEST_ANSWER, lost=runtime._lost), sock=channel
             )
         except BaseException:
-            await asyncio.to_thread(runtime._stack.close)
+            await loop.run_in_executor(threads, runtime._stack.close)
             raise
         return runtime
 
@@ -101,7 +105,7 @@ class Runtime:
     def look(self) -> int:
         """Bytes that the child has for itself beyond what it was born with. Also keeps what it prints flowing."""
         child = self._child
-        if child is None or not self.alive:
+        if child is None or self._dying or not self.alive:
             return 0
         child.drain()
         return max(0, child.memory - self._baseline)
@@ -111,7 +115,7 @@ class Runtime:
     ) -> Answer:
         """Raises `Overloaded`, `TimedOut`, `Died`. One that timed out goes on in the child and keeps its place in the queue.
 
-        A child that answers nobody for two such times is taken for hung, and killed.
+        A child that then answers nobody for as long again, and for `_SILENT` seconds at least, is taken for hung and killed.
         """
         line = self._line
         if line.waiting >= self._queue:
@@ -122,10 +126,9 @@ class Runtime:
                 return await answer
         except TimeoutError:
             loop = asyncio.get_running_loop()
-            loop.call_later(seconds, self._kill_if_silent, loop.time())
+            loop.call_later(max(seconds, _SILENT), self._kill_if_silent, loop.time())
             raise TimedOut from None
         except ConnectionError:
-            await self._over.wait()
             raise Died from None
 
     async def close(self, *, drain: float = 0.0) -> None:
@@ -136,7 +139,7 @@ class Runtime:
                 await self._line.quiet()
         self._line.close()
         await self._over.wait()
-        await asyncio.to_thread(self._stack.close)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._stack.close)
 
     async def gone(self) -> None:
         """Return when the child has ended, whyever."""
@@ -174,7 +177,9 @@ class Runtime:
         if self._closing:
             self._over.set()
             return
-        asyncio.get_running_loop().run_in_executor(None, self._bury, asyncio.get_running_loop(), flaw)
+        self._dying = True
+        loop = asyncio.get_running_loop()
+        loop.run_in_executor(self._threads, self._bury, loop, flaw)
 
     def _bury(self, loop: asyncio.AbstractEventLoop, flaw: str | None) -> None:
         """Say why the child is gone, and clean up after it."""

@@ -27,6 +27,8 @@ _REQUEST = struct.Struct("!IBBIQ")
 _ANSWER = struct.Struct("!IHIQ")
 _CHUNK = 256 << 10
 _LONGEST_META = 256 << 10
+STATUSES = frozenset((200, 400, 413, 415, 500))
+"""What the codec answers; any other status would let a child say where an HTTP answer ends."""
 _GATHERED = 64
 """Buffers of one writev(2); IOV_MAX is 1024."""
 
@@ -174,7 +176,7 @@ class Line(asyncio.Protocol):
                 if (
                     meta > _LONGEST_META
                     or body > self._longest
-                    or not 200 <= status <= 599
+                    or status not in STATUSES
                     or number not in self._waiting
                 ):
                     raise ValueError("an answer out of form")

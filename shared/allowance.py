@@ -6,9 +6,10 @@ one that is hardly asked may hold back a block that another would need. Redis ma
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,7 +22,6 @@ log = structlog.get_logger()
 MINUTE = 60
 _BLOCKS = 50
 """Into how many blocks a minute's allowance is cut."""
-_KEPT = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,7 @@ class _Block:
     window: int
     left: int
     empty: bool = False
+    drawing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Allowance:
@@ -54,6 +55,7 @@ class Allowance:
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._blocks: dict[str, _Block] = {}
+        self._window = 0
 
     async def take(self, key: str, per_minute: int) -> Decision:
         """Count one use of `key` within this minute (by the clock) unless that would exceed `per_minute`."""
@@ -65,9 +67,9 @@ class Allowance:
             self._forget(window)
             block = self._blocks[key] = _Block(window=window, left=0)
         if block.left == 0 and not block.empty:
-            taken, last = await self._draw(f"slipway-allowance:{key}:{window}", per_minute)
-            block.left += taken
-            block.empty = last
+            async with block.drawing:  # one for all that wait; who comes after finds what it brought
+                if block.left == 0 and not block.empty:
+                    block.left, block.empty = await self._draw(f"slipway-allowance:{key}:{window}", per_minute)
         allowed = block.left > 0
         block.left -= allowed
         return Decision(allowed=allowed, limit=per_minute, reset_seconds=reset)
@@ -88,5 +90,7 @@ class Allowance:
         return max(0, min(wanted, limit - (int(taken) - wanted))), int(taken) >= limit
 
     def _forget(self, window: int) -> None:
-        if len(self._blocks) > _KEPT:
+        """Drop the blocks of earlier minutes, once in a minute."""
+        if window != self._window:
+            self._window = window
             self._blocks = {key: block for key, block in self._blocks.items() if block.window == window}

@@ -57,6 +57,15 @@ def test_every_type_that_the_protocol_has_a_special_form_for_survives_the_journe
     assert {name: value.tolist() for name, value in came.items()} == DOUBLED
 
 
+def test_whole_numbers_of_any_size_go_where_they_fit_and_are_never_wrapped() -> None:
+    ports = [tensors.Port(name="small", datatype="UINT8", shape=(-1, 2))]
+    _, body = tensors.encode({"small": [[200, 1]]}, ports)
+    assert body.endswith(bytes([200, 1]))
+    for value in (300, -1):
+        with pytest.raises(InvalidRequest, match="0 to 255"):
+            tensors.encode({"small": [[value, 1]]}, ports)
+
+
 def test_without_numpy_it_is_json(client: Client, server: Harbour, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "numpy", lambda: None)
     lists = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in mixed().items()}

@@ -145,7 +145,7 @@ def _yes(signature: Signature, scores: Array) -> Array:
 
 def _named(signature: Signature, places: Array) -> list[str | int]:
     names = signature.classes
-    return [names[one] if one < len(names) else one for one in places.tolist()]
+    return [names[one] if 0 <= one < len(names) else one for one in places.tolist()]
 
 
 def _called(signature: Signature, value: Any) -> str | int:

@@ -13,6 +13,8 @@ _RAW = -15
 _WORTH = 4 << 10
 """Bytes below which an answer fits into a few packets as it is."""
 
+_MEMBERS, _PIECE = 1000, 64 << 10
+"""Members of a gzip body at most, and bytes fed at once: what follows a member's end is copied once for each."""
 _SHARE = 0.75
 _FAST = 1
 
@@ -34,24 +36,32 @@ def unpacked(body: Buffer, encoding: str, largest: int) -> Buffer:
     window = _WINDOWS[coding]
     if coding == "deflate" and not _zlib_header(body):
         window = _RAW  # what some clients take deflate for
-    parts: list[bytes] = []
-    room, rest = largest + 1, bytes(body)
     try:
-        while True:
-            stream = zlib.decompressobj(window)
-            parts.append(stream.decompress(rest, room))
+        return _joined(memoryview(body), coding, window, largest)
+    except zlib.error as error:
+        raise _damaged(coding, str(error)) from error
+
+
+def _joined(body: memoryview, coding: str, window: int, largest: int) -> bytes:
+    """All members of a gzip file (RFC 1952 §2.2), or the one stream of deflate, fed piece by piece."""
+    parts: list[bytes] = []
+    room, at = largest + 1, 0
+    for _ in range(_MEMBERS):
+        stream = zlib.decompressobj(window)
+        while not stream.eof:
+            piece = body[at : at + _PIECE]
+            if not piece:
+                raise _damaged(coding, "it ends too early")
+            parts.append(stream.decompress(piece, room))
             room -= len(parts[-1])
             if room <= 0:
                 raise _too_large(largest)
-            if not stream.eof:
-                raise _damaged(coding, "it ends too early")
-            rest = stream.unused_data
-            if not rest:
-                return b"".join(parts)
-            if coding == "deflate":
-                raise _damaged(coding, f"{len(rest)} bytes follow its end")
-    except zlib.error as error:
-        raise _damaged(coding, str(error)) from error
+            at += len(piece) - len(stream.unused_data)
+        if at == len(body):
+            return b"".join(parts)
+        if coding == "deflate":
+            raise _damaged(coding, f"{len(body) - at} bytes follow its end")
+    raise _damaged(coding, f"it has more than {_MEMBERS} members")
 
 
 def packed(reply: Reply, accept: str) -> Reply:

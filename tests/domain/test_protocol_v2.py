@@ -159,6 +159,24 @@ def test_a_compressed_request_is_unpacked_and_never_beyond_the_limit(coding: str
         decode(TABLE, "v2", headers | header, compressed(body)[:20], LARGEST)
 
 
+def test_a_body_of_several_gzip_members_is_one_and_too_many_are_refused_at_once() -> None:
+    """RFC 1952 §2.2; a million empty members are twenty megabytes that would unpack to nothing for an hour."""
+    body = json.dumps({"inputs": [ROW]}).encode()
+    headers = {"content-encoding": "gzip"}
+    parts = b"".join(gzip.compress(body[at : at + 20]) for at in range(0, len(body), 20))
+    assert decode(TABLE, "v2", headers, parts, LARGEST).arrays["x"].tolist() == [[1, 2, 3, 4]]
+    with pytest.raises(BadRequest, match="members") as caught:
+        decode(TABLE, "v2", headers, gzip.compress(b"") * 1_000_000, LARGEST)
+    assert (caught.value.status, caught.value.code) == (400, "malformed_body")
+
+
+@pytest.mark.parametrize("data", [[1, True, 3, 4], [0.5, False, 1.5, 0], [1, None, 3, 4], [1, "2", 3, 4]])
+def test_what_is_no_number_is_none_among_numbers_either(data: list[Any]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        decode(TABLE, "v2", {}, json.dumps({"inputs": [ROW | {"data": data}]}).encode(), LARGEST)
+    assert caught.value.code == "wrong_datatype"
+
+
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_an_answer_is_compressed_only_where_the_client_takes_it_and_it_pays(coding: str) -> None:
     model = signature(tensor("x", "float32", [4]), outputs=(tensor("y", "float32", [None]),))

@@ -98,6 +98,12 @@ def test_only_those_who_may_ask_are_answered(edge: Edge, enrol: Enrol, moor: Moo
                 text("INSERT INTO endpoints (model_id, auth_required) VALUES (:id, false)"), {"id": moored.model_id}
             )
         until(lambda: nobody.post(path, json=ROW).status_code == 200)
+        later = moor(ada, "secret", scaled(3), live=False)
+        at = f"/v2/models/{moored.reference}"
+        assert nobody.get(at).json()["versions"] == [moored.version], "a guest hears of what answers, and no more"
+        said(nobody.get(f"{at}/versions/{later.version}"), 404, "version_not_found")
+        said(nobody.get(f"{at}/stats"), 404, "version_not_found")
+        said(other.post(f"{at}/versions/{later.version}/infer", json=v2([1, 2, 3, 4])), 404, "version_not_found")
     with edge.client(stranger) as other:
         listed = other.post("/v2/repository/index").json()
         assert moored.reference not in [each["name"] for each in listed]
@@ -163,6 +169,26 @@ def test_a_version_that_is_found_unsafe_stops_answering(edge: Edge, enrol: Enrol
             reviews.judge(session, moored.version_id, "malicious")
         until(lambda: client.post("/v2/models/unsafe/infer", json=v2([1, 2, 3, 4])).status_code == 423, 5)
         said(client.post("/v2/models/unsafe/infer", json=v2([1, 2, 3, 4])), 423, "quarantined")
+
+
+def test_a_version_that_nobody_can_serve_keeps_no_other_from_following(
+    edge: Edge, enrol: Enrol, moor: Moor, begin: Begin
+) -> None:
+    """A config that makes no sense is its owner's business, also where it takes the place of one that made some."""
+    ada = enrol()
+    odd = moor(ada, "odd", scaled(2), live=False)
+    moor(ada, "steady", scaled(2))
+    with edge.client(ada) as client:
+        assert client.post("/v2/models/odd/infer", json=v2([1, 2, 3, 4])).status_code == 200
+        assert client.post("/v2/models/steady/infer", json=v2([1, 2, 3, 4])).status_code == 200
+        moor(ada, "odd", scaled(3), config={"scores": "by eye"})
+        until(lambda: client.post("/v2/models/odd/infer", json=v2([1, 2, 3, 4])).status_code == 409)
+        told = said(client.post("/v2/models/odd/infer", json=v2([1, 2, 3, 4])), 409, "not_servable")
+        assert "config.scores" in told["error"]
+        assert client.post(f"/v2/models/odd/versions/{odd.version}/infer", json=v2([1, 2, 3, 4])).status_code == 200
+        newer = moor(ada, "steady", scaled(5))
+        until(lambda: client.get("/v2/models/steady").json()["parameters"]["version"] == newer.version)
+        said(client.get("/v2/models/a%00b/c"), 404, "not_found")
 
 
 def test_predictions_are_counted_without_a_write_for_each(edge: Edge, enrol: Enrol, moor: Moor, begin: Begin) -> None:
@@ -264,7 +290,7 @@ def test_what_takes_too_long_is_told_so_and_what_hangs_is_ended(
     nothing_live: None, environment: dict[str, str], enrol: Enrol, moor: Moor
 ) -> None:
     ada = enrol()
-    moor(ada, "endless", slow(100_000))
+    moor(ada, "endless", slow(300_000))
     limits = {"SERVING_TIMEOUT": "0.2", "SERVING_QUEUE": "1", "SERVING_THREADS": "1"}
     with started(environment, PLANS='{"unbound": {}}', **limits) as own, own.client(ada) as client:
         until(lambda: client.get("/v2/models/endless/ready").status_code == 200, 60)

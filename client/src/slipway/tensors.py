@@ -117,7 +117,13 @@ def _as_bytes(np: Any, value: Any, port: Port) -> tuple[dict[str, Any], bytes]:
     array = np.asarray(value)
     if port.datatype != BYTES:
         dtype = np.dtype("float32" if port.datatype == BF16 else DTYPES[port.datatype])
-        if not np.can_cast(array.dtype, dtype, "same_kind"):
+        if dtype.kind in "iu" and array.dtype.kind in "iu" and array.size:
+            bounds = np.iinfo(dtype)
+            if array.min() < bounds.min or array.max() > bounds.max:
+                raise _refused(
+                    f"{port.name} is of type {port.datatype}: {bounds.min} to {bounds.max}.", "A value lies outside."
+                )
+        elif not np.can_cast(array.dtype, dtype, "same_kind"):
             raise _refused(f"{port.name} is of type {port.datatype}, not {array.dtype}.", "Convert it first.")
         array = np.ascontiguousarray(array, dtype).reshape(array.shape)  # it makes scalars one long
     array = array.reshape(_filled(port, array.shape))
