@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import device
 from pipeline.errors import Unavailable
-from pipeline.sandbox import Zygote, discard
+from pipeline.sandbox import Zygote, discard, forget_dead_scratch, new_scratch
 from registry.logs import keeper
 from serving.access import Gatekeeper
 from serving.catalog import Catalog
@@ -25,7 +25,6 @@ from serving.counting import Counting
 from serving.endpoints import Endpoints
 from serving.fleet import Fleet, Outfit
 from serving.http import Edge
-from serving.runtime import PASSABLE
 from shared import observe
 from shared.allowance import Allowance
 from shared.db import connect, transactions
@@ -62,7 +61,7 @@ def assemble(settings: Settings) -> Edge:
         client = redis.asyncio.Redis.from_url(
             settings.redis_url.get_secret_value(), socket_timeout=1, socket_connect_timeout=1
         )
-        folder = _folder()
+        folder = new_scratch(Path(tempfile.gettempdir()))
         bucket = Storage(**settings.storage).bucket(settings.bucket("registry"))
         fleet = Fleet(
             bucket=bucket,
@@ -102,17 +101,12 @@ def assemble(settings: Settings) -> Edge:
 
 
 async def _prepare(fleet: Fleet) -> None:
+    """What would make the first request wait, and what killed processes left here."""
+    await asyncio.to_thread(forget_dead_scratch, Path(tempfile.gettempdir()))
     try:
         await fleet.prepare()
     except Unavailable as fault:
         log.error("serving.no_sandbox", code=fault.code, why=fault.message)  # noqa: TRY400 - the message says it all
-
-
-def _folder() -> Path:
-    """Of this process alone; runtime children pass through it and see nothing."""
-    folder = Path(tempfile.mkdtemp(prefix="slipway-serving-"))
-    folder.chmod(PASSABLE)
-    return folder
 
 
 def _refresh(catalog: Catalog, fleet: Fleet) -> Callable[[], Awaitable[None]]:

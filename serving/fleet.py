@@ -21,8 +21,8 @@ from uuid import UUID
 import structlog
 
 from pipeline.errors import SlipwayError
-from pipeline.sandbox import Zygote, discard
-from serving.runtime import PASSABLE, Load, Runtime
+from pipeline.sandbox import PASSABLE, Zygote, discard
+from serving.runtime import Load, Runtime
 from shared.errors import AdapterError
 from shared.storage import Bucket
 

@@ -19,7 +19,7 @@ from typing import Any, Self
 import structlog
 
 from pipeline.errors import Rejected, SlipwayError
-from pipeline.sandbox import Zygote, discard
+from pipeline.sandbox import PASSABLE, Zygote, discard
 from pipeline.sandbox.child import SandboxChild
 from pipeline.stage import Limits
 from serving.protocol.refusals import Kind
@@ -29,7 +29,6 @@ log = structlog.get_logger()
 
 LONGEST_ANSWER = 256 << 20
 """Bytes of one answer's body."""
-PASSABLE = 0o711
 _FOR_EVER = 1 << 31
 _SILENT = 2.0
 

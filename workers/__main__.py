@@ -13,14 +13,13 @@ from celery import Celery
 
 from pipeline import extras
 from pipeline.opinions import check
-from pipeline.sandbox import cgroup
+from pipeline.sandbox import cgroup, forget_dead_scratch
 from pipeline.stage import Stage, discover
 from registry import logs
 from shared import observe
 from shared.settings import Settings
 from shared.signing import Signer
 from workers.app import POOL, POOLS, create, queues
-from workers.children import forget_dead_scratch
 from workers.devices import devices
 from workers.presence import Presence
 

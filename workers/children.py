@@ -6,7 +6,6 @@ environment. Connections are made in the child, because they survive neither.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -22,7 +21,7 @@ from celery.signals import worker_process_shutdown
 
 from pipeline.formats import PRELOAD
 from pipeline.opinions import check
-from pipeline.sandbox import Zygote
+from pipeline.sandbox import Zygote, new_scratch
 from pipeline.stage import Stage, discover
 from registry import logs
 from shared import observe
@@ -32,13 +31,9 @@ from shared.settings import Settings
 from shared.signing import Signer
 from shared.storage import Storage
 from workers.app import POOL, POOLS, task_name
-from workers.context import PASSABLE
 from workers.devices import Device, devices, pin, require_memory
 from workers.scanner import ClamdScanner
 from workers.tasks import Tools, work
-
-SCRATCH = "slipway-scratch-"
-LOCK = "in-use"
 
 
 class Loader(AppLoader):
@@ -75,33 +70,6 @@ class Loader(AppLoader):
 
         task.__doc__ = f"One attempt of the step {stage.name!r}."
         self.app.task(name=task_name(stage.name), shared=False)(task)
-
-
-def new_scratch(place: Path) -> Path:
-    """A folder for one child's work, locked for as long as the process lives, so that no other takes it for a dead one's."""
-    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=place))
-    # Never closed: the kernel lets go of the lock when the process ends, however it ends.
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    folder.chmod(PASSABLE)
-    return folder
-
-
-def forget_dead_scratch(place: Path) -> None:
-    """Remove what killed workers left: locks tell, not process numbers, because containers may share the place."""
-    for folder in place.glob(f"{SCRATCH}*"):
-        try:
-            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # being made or being removed at this moment
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            continue
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(descriptor)
 
 
 def _zygote(settings: Settings) -> Zygote:

@@ -15,7 +15,7 @@ from pipeline import evidence, results, selection, store
 from pipeline.errors import Unavailable
 from pipeline.examination import folder
 from pipeline.run import Purpose
-from pipeline.sandbox import discard, safe_file
+from pipeline.sandbox import PASSABLE, discard, safe_file
 from pipeline.stage import (
     SIDE_ROLES,
     Child,
@@ -43,10 +43,6 @@ from workers.lease import Lease
 
 if TYPE_CHECKING:
     from workers.tasks import Tools
-
-
-PASSABLE = 0o711
-"""Mode of the folders above a scratch folder: a sandbox child, who is nobody, passes through and sees nothing."""
 
 
 LARGEST = 20 << 30

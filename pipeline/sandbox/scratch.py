@@ -1,11 +1,18 @@
-"""The scratch folder after a child had it: everything in it was named, sized and linked by somebody we do not trust."""
+"""Scratch folders: one for each process that has children, and what a child left there, named and linked by somebody we do not trust."""
 
+import fcntl
 import os
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 
 from pipeline.errors import Rejected
+
+SCRATCH = "slipway-scratch-"
+LOCK = "in-use"
+PASSABLE = 0o711
+"""Mode of the folders above a child's own: a sandbox child, who is nobody, passes through and sees nothing."""
 
 
 def safe_file(scratch: Path, name: str, max_size: int) -> Path:
@@ -45,3 +52,30 @@ def discard(scratch: Path) -> None:
             if not path.is_symlink():
                 path.chmod(0o700)
     shutil.rmtree(scratch)
+
+
+def new_scratch(place: Path) -> Path:
+    """A folder for one process's work and that of its children, locked for as long as the process lives, so that no other takes it for a dead one's."""
+    folder = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=place))
+    # Never closed: the kernel lets go of the lock when the process ends, however it ends.
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    folder.chmod(PASSABLE)
+    return folder
+
+
+def forget_dead_scratch(place: Path) -> None:
+    """Remove what killed workers left: locks tell, not process numbers, because containers may share the place."""
+    for folder in place.glob(f"{SCRATCH}*"):
+        try:
+            descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # being made or being removed at this moment
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(descriptor)

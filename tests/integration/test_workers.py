@@ -22,6 +22,7 @@ from sqlalchemy import text
 
 from pipeline import engine, online, store
 from pipeline.run import Cancel, Retry, Run, Status, Step
+from pipeline.sandbox.scratch import LOCK, SCRATCH, new_scratch
 from pipeline.stage import discover
 from registry import logs
 from registry import store as registry
@@ -30,7 +31,6 @@ from shared.db import Begin, connect, transactions
 from shared.settings import Settings
 from shared.storage import Storage
 from workers.app import create
-from workers.children import LOCK, SCRATCH, new_scratch
 from workers.lease import Lease
 
 STAGES = {stage.name: stage for stage in discover(("tests.stages", "benchmarks.stages"))}
@@ -281,7 +281,7 @@ def test_a_folder_in_use_is_not_taken_for_a_dead_workers(tmp_path: Path) -> None
     ours, dead = new_scratch(tmp_path), tmp_path / f"{SCRATCH}dead"
     dead.mkdir()
     (dead / LOCK).touch()
-    program = "import sys, pathlib, workers.children as c; c.forget_dead_scratch(pathlib.Path(sys.argv[1]))"
+    program = "import sys, pathlib, pipeline.sandbox as s; s.forget_dead_scratch(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
     assert list(tmp_path.iterdir()) == [ours]
 
