@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline import launching
 from pipeline.promotability import Trust
@@ -28,6 +29,11 @@ def settle(begin: Begin, trust: Trust) -> int:
                 row = launching.settle(session, model_id, rollout_id, trust)
         except DependencyUnavailable as error:
             log.warning("rollout.put_off", rollout_id=str(rollout_id), error=error.message)
+            continue
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            log.exception("rollout.crashed", rollout_id=str(rollout_id))  # a fault of ours holds up no other either
             continue
         if row is not None:
             ended += 1
