@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Response
 from sqlalchemy import Row
 
-from api.deps import Parts, Principal, Problem, Transaction, require
+from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
 from api.etags import IfMatch, revision_in, tag
 from api.schemas.endpoints import Endpoint, EndpointChange
@@ -53,13 +52,12 @@ def change(
     owner = lookup.find_model(session, asking.viewer, model, permission="models:deploy")
     changes = wish.model_dump(exclude_unset=True)
     theirs = asking.viewer.admin or owner.owner_id == asking.user_id
-    if changes.get("auth_required") is False and owner.visibility == "private" and not theirs:
-        detail = f"Only {owner.owner} and admins open the endpoint of {owner.name} to everybody: the model is private."
-        raise Problem(HTTPStatus.FORBIDDEN, "not_granted", detail)
     if "timeout" in changes:
         seconds = changes.pop("timeout")
         changes["timeout_ms"] = None if seconds is None else round(seconds * 1000)
-    after = endpoints.change(session, owner.id, changes, expected=revision_in(if_match), actor=asking.actor)
+    after = endpoints.change(
+        session, owner.id, changes, expected=revision_in(if_match), may_open=theirs, actor=asking.actor
+    )
     return _tagged(response, parts.settings, owner, after)
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import shlex
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from itertools import chain
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 from sqlalchemy.orm import Session
 
@@ -26,8 +27,7 @@ from pipeline.exporting import Form
 from pipeline.questions import LARGEST_BATCH
 from registry import audit, usage
 from registry.store import Artifact
-from shared.errors import DependencyUnavailable
-from shared.storage import Bucket
+from shared.errors import DependencyUnavailable, ObjectMissing
 
 router = APIRouter(prefix="/models/{model}/versions/{version}/exports", tags=["versions"])
 
@@ -52,6 +52,9 @@ _EXPORTS = (
 )
 
 
+MOST_PER_HOUR = 30
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """What is exported of which version, and where its bytes are."""
@@ -65,9 +68,9 @@ class Chosen:
     "",
     summary="Export a version for Triton or KServe",
     status_code=HTTPStatus.CREATED,
-    responses=documented(*_EXPORTS, "encrypted_here", "storage_unavailable"),
+    responses=documented(*_EXPORTS, "encrypted_here", "rate_limited", "object_altered", "storage_unavailable"),
 )
-def export(model: str, version: str, wish: NewExport, asking: Downloader, parts: Parts) -> Export:
+def export(model: str, version: str, wish: NewExport, request: Request, asking: Downloader, parts: Parts) -> Export:
     """Copied inside the storage, every digest read back; it goes after `EXPORT_RETENTION`, or with the clean verdict.
 
     The address opens nothing: your server needs credentials of its own that may read it. Exported again, the same
@@ -78,13 +81,13 @@ def export(model: str, version: str, wish: NewExport, asking: Downloader, parts:
     with parts.begin() as session:
         chosen = _chosen(session, asking, model, version, variant=wish.variant, device=wish.device, where="body")
         texts = exporting.texts(chosen.form)
-    files = [] if wish.storage_uri else _stored(parts, chosen, texts)
+    files = [] if wish.storage_uri else _copied(parts, request, asking, chosen, texts)
     own = f"s3://{parts.exports.name}/{_prefix(chosen)}"
     address = wish.storage_uri or own
     with parts.begin() as session:
         _, row = find(session, asking.viewer, model, version)
         refuse_unless_clean(row)  # it may have lost its verdict while we copied
-        _note(session, asking, chosen, wish.format, address=address)
+        _note(session, asking, chosen, wish.format, address=address, handed_out=bool(files))
     manifest = exporting.manifest(chosen.form, address) if wish.format == "kserve" else None
     served = f"tritonserver --model-repository={shlex.quote(_for_triton(parts, own))}"
     applied = f"kubectl apply -f {chosen.form.name}.yaml"
@@ -110,7 +113,7 @@ def export(model: str, version: str, wish: NewExport, asking: Downloader, parts:
             "description": "A zip archive; unpacked, it is a model repository.",
             "content": {ZIP: {"schema": {"type": "string", "format": "binary"}, "example": "PK…"}},
         },
-        **documented(*_EXPORTS),
+        **documented(*_EXPORTS, "storage_unavailable"),
     },
 )
 def download(
@@ -128,8 +131,13 @@ def download(
     texts = exporting.texts(chosen.form)
     _note(session, asking, chosen, "triton", address=None)
     name = quote(f"{chosen.form.name}-{chosen.form.version}-triton.zip", safe="")
+    pieces = parts.registry.stream(chosen.artifact.key)
+    try:
+        first = next(pieces, b"")  # what storage has to complain of must be known before the answer begins
+    except ObjectMissing as error:
+        raise _gone() from error
     return StreamingResponse(
-        _archive(parts.registry, chosen, texts),
+        _archive(chain([first], pieces), chosen, texts),
         media_type=ZIP,
         headers={"Content-Disposition": f"attachment; filename*=UTF-8''{name}"},
     )
@@ -197,6 +205,25 @@ def _for_triton(parts: Services, address: str) -> str:
     return address if endpoint is None else address.replace("s3://", f"s3://{endpoint.rstrip('/')}/", 1)
 
 
+def _copied(
+    parts: Services, request: Request, asking: Principal, chosen: Chosen, texts: dict[str, bytes]
+) -> list[Exported]:
+    """A copy reads every byte back, while somebody waits on a thread of ours: so many an hour are enough for anybody."""
+    decision = parts.limiter.allow(f"export:{asking.user_id}", MOST_PER_HOUR)
+    request.state.rate_headers = decision.headers
+    if not decision.allowed:
+        detail = f"You have used your {MOST_PER_HOUR} exports for this hour; the archive (`GET …/exports/triton`) is not counted."
+        raise Problem(HTTPStatus.TOO_MANY_REQUESTS, "rate_limited", detail)
+    try:
+        return _stored(parts, chosen, texts)
+    except ObjectMissing as error:
+        raise _gone() from error
+
+
+def _gone() -> Problem:
+    return Problem(HTTPStatus.NOT_FOUND, "artifact_not_found", "The version was removed while it was being exported.")
+
+
 def _stored(parts: Services, chosen: Chosen, texts: dict[str, bytes]) -> list[Exported]:
     """Put the repository into storage, its settings last: a server that looks now and then takes up what is whole."""
     if parts.settings.s3_encryption == ENVELOPE:
@@ -209,8 +236,8 @@ def _stored(parts: Services, chosen: Chosen, texts: dict[str, bytes]) -> list[Ex
     target = f"{prefix}/{form.model_path}"
     parts.exports.copy(parts.registry, chosen.artifact.key, target)
     if parts.exports.sha256(target) != form.sha256:
-        parts.exports.delete([target])
-        raise DependencyUnavailable("digest_mismatch", "Storage holds other bytes than were recorded.")
+        parts.exports.delete([target, *(f"{prefix}/{path}" for path in texts)])
+        raise _altered()
     for path, content in texts.items():
         parts.exports.put(f"{prefix}/{path}", content, "text/plain")
     told = [(path, hashlib.sha256(content).hexdigest(), len(content)) for path, content in texts.items()]
@@ -220,7 +247,11 @@ def _stored(parts: Services, chosen: Chosen, texts: dict[str, bytes]) -> list[Ex
     ]
 
 
-def _archive(registry: Bucket, chosen: Chosen, texts: dict[str, bytes]) -> Iterator[bytes]:
+def _altered() -> DependencyUnavailable:
+    return DependencyUnavailable("object_altered", "Storage holds other bytes than were recorded.")
+
+
+def _archive(content: Iterable[bytes], chosen: Chosen, texts: dict[str, bytes]) -> Iterator[bytes]:
     """The archive piece by piece, stored without packing: models do not shrink."""
     from stream_zip import ZIP_64, stream_zip
 
@@ -228,22 +259,31 @@ def _archive(registry: Bucket, chosen: Chosen, texts: dict[str, bytes]) -> Itera
 
     def checked() -> Iterator[bytes]:
         digest = hashlib.sha256()
-        for chunk in registry.stream(chosen.artifact.key):
+        for chunk in content:
             digest.update(chunk)
             yield chunk
         if digest.hexdigest() != chosen.form.sha256:
-            raise DependencyUnavailable("digest_mismatch", "Storage holds other bytes than were recorded.")
+            raise _altered()
 
     members = [
-        *((path, now, mode, ZIP_64, iter([content])) for path, content in texts.items()),
+        *((path, now, mode, ZIP_64, iter([text])) for path, text in texts.items()),
         (chosen.form.model_path, now, mode, ZIP_64, checked()),
     ]
     yield from stream_zip(members, get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS))
 
 
-def _note(session: Session, asking: Principal, chosen: Chosen, format_: str, *, address: str | None) -> None:
-    """Count it as a download, and write down who took which bytes where."""
-    usage.count(session, chosen.version_id, "download", bytes=chosen.form.size)
+def _note(
+    session: Session,
+    asking: Principal,
+    chosen: Chosen,
+    format_: str,
+    *,
+    address: str | None,
+    handed_out: bool = True,
+) -> None:
+    """Write down who took which bytes where, and count it as a download where they were ours to hand out."""
+    if handed_out:
+        usage.count(session, chosen.version_id, "download", bytes=chosen.form.size)
     details: dict[str, Any] = {"format": format_, "variant": chosen.form.variant, "sha256": chosen.form.sha256}
     told = details | ({"address": address} if address else {})
     audit.append(session, asking.actor, "version.exported", str(chosen.version_id), told)

@@ -32,6 +32,7 @@ from api.schemas.models import (
     VersionQuery,
 )
 from registry import audit, lookup, models, naming, quotas
+from registry import endpoints as endpoint_rules
 from shared.settings import Settings
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -219,6 +220,9 @@ def change_model(
         models.change(session, row, changes, expected=etags.revision_in(if_match))
         if changes.get("visibility") == "public" and row.visibility == "private":
             naming.refuse_look_alike(session, row)
+        if changes.get("visibility") == "private" and row.visibility == "public":
+            # Who opened its endpoint may have been somebody who must not open a private model's.
+            endpoint_rules.change(session, row.id, {"auth_required": True}, actor=asking.actor)
         found = tagged(response, models.read(session, asking.viewer, str(row.id)), parts.settings)
         if changes:
             told = {name: value for name, value in changes.items() if name != "card"}

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from pipeline.run import Status
 from pipeline.tables import runs, steps
 from registry import blobs
-from registry.tables import artifacts, users, versions
+from registry.tables import artifacts, models, users, versions
 from shared.db import Begin
 from shared.storage import Bucket, Stored
 
@@ -91,15 +91,26 @@ def expire(begin: Begin, exports: Bucket, retention: timedelta) -> int:
     removed = 0
     for batch in _batches(exports.list()):
         ours = {stored.key: version for stored in batch if (version := _id_in(stored.key))}
-        fit = (versions.c.id.in_(set(ours.values())), versions.c.verdict == "clean", versions.c.deleted_at.is_(None))
+        there = (versions.c.deleted_at.is_(None), models.c.deleted_at.is_(None))
+        fit = (versions.c.id.in_(set(ours.values())), versions.c.verdict == "clean", *there)
+        joined = versions.join(models, models.c.id == versions.c.model_id)
         with begin() as session:
-            clean = set(session.execute(select(versions.c.id).where(*fit)).scalars())
-        gone = [each for each in batch if each.key in ours and (each.modified < old or ours[each.key] not in clean)]
+            clean = set(session.execute(select(versions.c.id).select_from(joined).where(*fit)).scalars())
+        gone = [
+            each
+            for each in batch
+            if each.key in ours and (ours[each.key] not in clean or (each.modified < old and _still(exports, each)))
+        ]
         exports.delete([stored.key for stored in gone])
         removed += len(gone)
     if removed:
         log.info("exports.expired", objects=removed)
     return removed
+
+
+def _still(bucket: Bucket, stored: Stored) -> bool:
+    """Whether nobody has written it again since it was listed."""
+    return any(now.key == stored.key and now.modified == stored.modified for now in bucket.list(stored.key))
 
 
 def _unpublished(session: Session, batch: Sequence[Stored]) -> list[Stored]:

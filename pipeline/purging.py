@@ -31,23 +31,21 @@ def purge_overdue(begin: Begin, delete_retention: float) -> int:
 
     What a run goes on for waits for the next time.
     """
-    done = 0
+    done, waiting = 0, set[UUID]()
     while True:
         with begin() as session:
-            overdue = retention.overdue_models(session, delete_retention, AT_ONCE)
+            overdue = retention.overdue_models(session, delete_retention, AT_ONCE, besides=waiting)
             held = retention.versions_of(session, [each.id for each in overdue])
             models = [each for each in overdue if not _busy(session, held[each.id])]
             for each in models:
                 purge_model(session, each)
-            singles = [
-                each
-                for each in retention.overdue_versions(session, delete_retention, AT_ONCE)
-                if not _busy(session, [each.id])
-            ]
+            alone = retention.overdue_versions(session, delete_retention, AT_ONCE, besides=waiting)
+            singles = [each for each in alone if not _busy(session, [each.id])]
             for each in singles:
                 retention.drop_version(session, each, actor=audit.SLIPWAY)
-        if not models and not singles:
+        if not overdue and not alone:
             return done
+        waiting |= {each.id for each in (*overdue, *alone)}
         done += len(models) + len(singles)
         log.info("retention.purged", models=len(models), versions=len(singles))
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from registry import audit
 from registry.audit import Actor
-from registry.errors import Outdated
+from registry.errors import Denied, Outdated
 from registry.tables import endpoints, models
 
 _RULES = ("auth_required", "requests_per_minute", "timeout_ms")
@@ -49,17 +49,26 @@ def of(session: Session, model_ids: Collection[UUID]) -> dict[UUID, Endpoint]:
 
 
 def change(
-    session: Session, model_id: UUID, changes: Mapping[str, Any], *, expected: int | None = None, actor: Actor
+    session: Session,
+    model_id: UUID,
+    changes: Mapping[str, Any],
+    *,
+    expected: int | None = None,
+    may_open: bool = True,
+    actor: Actor,
 ) -> Endpoint:
     """Change what is given of `auth_required`, `requests_per_minute` and `timeout_ms`; the endpoint as it is then.
 
-    Raises `Outdated` where it has another revision than the one that was seen. The audit says what it was before, and
-    whether a private model is open to everybody now.
+    Raises `Outdated` where it has another revision than the one that was seen, `Denied` where a private model's is to be
+    opened by somebody who does not `may_open` it. The audit says what it was before, and whether a private model is open to
+    everybody now.
     """
     # The model's lock: a row that is not there yet cannot be locked.
     visibility = session.execute(
         select(models.c.visibility).where(models.c.id == model_id).with_for_update()
     ).scalar_one()
+    if changes.get("auth_required") is False and visibility == "private" and not may_open:
+        raise Denied("not_granted", "Only its owner and admins open the endpoint of a private model to everybody.")
     before = of(session, [model_id])[model_id]
     if expected not in (None, before.revision):
         raise Outdated("endpoint_changed", "The endpoint has changed since you read it; read it again.")

@@ -17,13 +17,13 @@ from registry import audit
 from registry.tables import deployments, models, users, versions
 
 
-def overdue_models(session: Session, retention: float, limit: int) -> list[Row[Any]]:
+def overdue_models(session: Session, retention: float, limit: int, *, besides: Collection[UUID] = ()) -> list[Row[Any]]:
     """Models that were deleted more than `retention` seconds ago, locked: a restore waits, or was first."""
     return list(
         session.execute(
             select(models.c.id, models.c.name, users.c.username.label("owner"))
             .join(users, users.c.id == models.c.owner_id)
-            .where(_older(models.c.deleted_at, retention))
+            .where(_older(models.c.deleted_at, retention), models.c.id.not_in(besides))
             .order_by(models.c.deleted_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=models)
@@ -31,14 +31,16 @@ def overdue_models(session: Session, retention: float, limit: int) -> list[Row[A
     )
 
 
-def overdue_versions(session: Session, retention: float, limit: int) -> list[Row[Any]]:
+def overdue_versions(
+    session: Session, retention: float, limit: int, *, besides: Collection[UUID] = ()
+) -> list[Row[Any]]:
     """Versions that were deleted by themselves so long ago, those that are deployed left out. Locked."""
     live = select(deployments.c.id).where(deployments.c.version_id == versions.c.id, deployments.c.status == "live")
     return list(
         session.execute(
             select(versions.c.id, versions.c.version, versions.c.sha256, models.c.name.label("model"))
             .join(models, models.c.id == versions.c.model_id)
-            .where(_older(versions.c.deleted_at, retention), ~live.exists())
+            .where(_older(versions.c.deleted_at, retention), ~live.exists(), versions.c.id.not_in(besides))
             .order_by(versions.c.deleted_at)
             .limit(limit)
             .with_for_update(skip_locked=True, of=versions)

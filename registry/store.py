@@ -118,12 +118,6 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
     return row
 
 
-def _own_model(session: Session, intake: Intake) -> UUID | None:
-    """The id of the uploader's model of that name, locked."""
-    own = (models.c.owner_id == intake.owner_id, models.c.name == intake.model, models.c.deleted_at.is_(None))
-    return session.execute(select(models.c.id).where(*own).with_for_update()).scalar_one_or_none()
-
-
 def publish(session: Session, version_id: UUID, published: Iterable[Artifact], *, servable: bool = True) -> None:
     """Make a version and its artifacts visible. Doing it twice is doing it once.
 

@@ -121,7 +121,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._unread = self.loop.call_later(self.reading_seconds, self.transport.abort)
+        self._wait_for_reader()
 
     def resume_writing(self) -> None:
         self._stop_writing_timer()
@@ -158,6 +158,18 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _wait_for_headers(self) -> None:
         self._giving_up = self.loop.call_later(self.header_seconds, self.transport.close)
+
+    def _wait_for_reader(self) -> None:
+        """Hang up where nothing is taken for so long; slowly is well enough."""
+        left = self.transport.get_write_buffer_size()
+
+        def look() -> None:
+            if self.transport.get_write_buffer_size() < left:
+                self._wait_for_reader()
+            else:
+                self.transport.abort()
+
+        self._unread = self.loop.call_later(self.reading_seconds, look)
 
     def _stop_waiting(self) -> None:
         if self._giving_up is not None:

@@ -182,6 +182,10 @@ class Settings(DatabaseSettings):
             raise ValueError(
                 "UPLOAD_EXPIRY must exceed UPLOAD_TIMEOUT, or the sweep would take a running upload's bytes"
             )
+        if self.gc_grace <= self.upload_timeout:
+            raise ValueError(
+                "GC_GRACE must exceed UPLOAD_TIMEOUT, or the garbage collection would take a running upload's bytes"
+            )
         if self.environment == "production" and self.clamd_url is None:
             raise ValueError(
                 "CLAMD_URL is required in production: nothing may pass unscanned (ENVIRONMENT=development runs without)"

@@ -170,8 +170,8 @@ class Bucket:
         return b"".join(self.stream(key, start, length))
 
     def stream(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """The same, piece by piece."""
-        return self._read(key, start, length)
+        """The same, piece by piece. `start` lies within the object."""
+        return iter(()) if length == 0 else self._read(key, start, length)
 
     def download(self, key: str, path: Path) -> str:
         """Copy an object into a local file; its hex SHA-256."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from pipeline import garbage, purging
 from shared.db import Begin
-from shared.errors import DependencyUnavailable
+from shared.errors import DependencyUnavailable, ObjectMissing
 from shared.settings import Settings
 from shared.storage import Bucket, Storage, Stored
 
@@ -67,9 +67,13 @@ def _check(wish: argparse.Namespace, buckets: list[Bucket]) -> int:
     looked, plain, failed = 0, [], []
     for bucket in buckets:
         for stored in bucket.list():
-            looked += 1
-            if bucket.encrypted(stored.key):
+            try:
+                if bucket.encrypted(stored.key):
+                    looked += 1
+                    continue
+            except ObjectMissing:  # gone since it was listed
                 continue
+            looked += 1
             found = {"bucket": bucket.name, "key": stored.key, "size": stored.size}
             plain.append(found)
             said = ""
@@ -77,6 +81,8 @@ def _check(wish: argparse.Namespace, buckets: list[Bucket]) -> int:
                 try:
                     bucket.encrypt(stored.key)
                     said = "  encrypted now"
+                except ObjectMissing:
+                    said = "  gone meanwhile"
                 except DependencyUnavailable as error:  # one that cannot be read must not keep the others in the clear
                     failed.append(found | {"code": error.code, "message": error.message})
                     said = f"  {error.message}"

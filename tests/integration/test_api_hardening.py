@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import StreamingResponse
 
 import api.lingering
@@ -59,6 +59,7 @@ from tests.integration.upload_fixtures import (
 
 MIB = 1 << 20
 PATIENCE = 2.0
+LARGE = 24 * MIB
 Join = Callable[..., Person]
 
 
@@ -80,6 +81,10 @@ def hasty(parts: Services, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     @app.get("/endless")
     def endless() -> StreamingResponse:
         return StreamingResponse(iter(lambda: bytes(65536), None))
+
+    @app.get("/large")
+    def large() -> Response:
+        return Response(bytes(LARGE))
 
     for layer in app.user_middleware:
         if layer.cls is envelope.Envelope:
@@ -186,6 +191,18 @@ def test_an_answer_that_nobody_reads_is_given_up(hasty: Served) -> None:
         connection.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         wait_for(lambda: len(hasty.server.server_state.connections) == 1)
         wait_for(lambda: not hasty.server.server_state.connections)
+
+
+def test_who_reads_slowly_but_steadily_gets_all_of_a_long_answer(hasty: Served) -> None:
+    with closing(connect(hasty.url)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        began, received = time.monotonic(), 0
+        while chunk := connection.recv(MIB):
+            received += len(chunk)
+            time.sleep(max(0.0, received / LARGE * 2 * PATIENCE - (time.monotonic() - began)))
+        assert received > LARGE
+        assert time.monotonic() - began > PATIENCE * 1.5
 
 
 def test_where_connections_are_too_many_the_one_that_idles_longest_makes_room(

@@ -164,7 +164,7 @@ def test_only_who_may_download_exports_and_only_what_is_clean_served_and_there(
 
 def test_bytes_that_are_not_what_was_recorded_leave_by_no_door(on: Shelf, ada: httpx2.Client, parts: Services) -> None:
     parts.registry.put(on.made["onnx-fp32"].key, b"somebody was here")
-    problem(ada.post(f"{on.path}/exports", json={"format": "triton"}), 503, "digest_mismatch")
+    problem(ada.post(f"{on.path}/exports", json={"format": "triton"}), 503, "object_altered")
     assert held(parts, on) == {}
     with capture_logs() as told, pytest.raises(httpx2.RemoteProtocolError):
         ada.get(f"{on.path}/exports/triton")
@@ -192,6 +192,17 @@ def test_exports_go_with_their_time_and_at_once_with_the_clean_verdict(
     assert len(held(parts, on)) == 3
     assert garbage.expire(begin, parts.exports, -timedelta(seconds=9)) >= 3  # storage rounds its clock
     assert held(parts, on) == {}
+
+    def delete(moment: str) -> None:
+        with begin() as session:
+            session.execute(
+                text(f"UPDATE models SET deleted_at = {moment} WHERE id = :id"), {"id": on.model.rpartition("/")[2]}
+            )
+
+    export()
+    delete("now()")
+    assert garbage.expire(begin, parts.exports, timedelta(days=7)) == 3, "its model is gone, if not for good"
+    delete("NULL")
     export()
     with begin() as session:
         reviews.judge(session, on.version_id, "malicious")
@@ -234,3 +245,8 @@ def test_an_endpoint_has_rules_of_its_own_and_only_its_owner_opens_a_private_one
             text("SELECT details FROM audit WHERE action = 'endpoint.changed' ORDER BY id DESC LIMIT 1")
         ).scalar_one()
     assert told == {"auth_required": {"from": True, "to": False}, "open_to_everybody": True}
+
+    ada.patch(on.model, json={"visibility": "public"}).raise_for_status()
+    assert ada.get(path).json()["auth_required"] is False
+    ada.patch(on.model, json={"visibility": "private"}).raise_for_status()
+    assert ada.get(path).json()["auth_required"] is True, "who makes a model private closes it to strangers"

@@ -6,12 +6,13 @@ import shutil
 import tempfile
 import zipfile
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from slipway import refs
 from slipway.errors import DigestMismatch, SlipwayError
-from slipway.records import Json
+from slipway.records import Json, moment
 from slipway.transport import Wire, given
 
 
@@ -25,6 +26,7 @@ class Export:
     commands: tuple[str, ...]
     files: tuple[Json, ...] = ()
     manifest: str | None = None
+    expires_at: datetime | None = None
     raw: Json = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -37,6 +39,7 @@ class Export:
             commands=tuple(str(one) for one in data["commands"]),
             files=tuple(data.get("files") or ()),
             manifest=data.get("manifest"),
+            expires_at=moment(data.get("expires_at")),
             raw=data,
         )
 

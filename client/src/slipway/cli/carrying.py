@@ -68,7 +68,8 @@ def export_triton(  # noqa: PLR0917 - one parameter per option
     with session(as_json=as_json, quiet=quiet) as (client, screen):
         if stored:
             made = client.exports.triton(ref, variant=variant, device=device)
-            lines = [text(f"{made.address}  until it expires", "bold"), *(text(each, "cyan") for each in made.commands)]
+            until = f"  until {made.expires_at:%Y-%m-%d %H:%M}" if made.expires_at else ""
+            lines = [text(f"{made.address}{until}", "bold"), *(text(each, "cyan") for each in made.commands)]
             screen.result(made.raw, Group(*lines), bare=made.address)
             return
         paths = client.exports.repository(ref, output, variant=variant, device=device)
