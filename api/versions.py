@@ -83,13 +83,15 @@ def list_versions(
     )
 
 
-@router.get("/{version}", summary="Read a version", responses=documented(*_ABOUT_ONE))
-def read_version(model: str, version: str, response: Response, visiting: Visiting) -> Version:
+@router.get("/{version}", summary="Read a version", response_model=Version, responses=documented(*_ABOUT_ONE))
+def read_version(model: str, version: str, visiting: Visiting) -> Response:
     """By SemVer (`1.2.0`, `v1.2`), by ordinal (`3`: the third upload), by alias (`production`, `default`), or `latest`."""
     with visiting.begin("models:read") as (session, asking):
         answer = described(session, asking.viewer, model, version)
+    # Written here: FastAPI would check it once more, for which it waits for another thread.
+    response = Response(answer.model_dump_json(), media_type="application/json")
     tag(response, answer.revision)
-    return answer
+    return response
 
 
 @router.patch(
