@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
 from api.etags import IfMatch, revision_in, tag
+from api.idempotency import IdempotentRoute
 from api.paging import Before, Limit, page_before
 from api.schemas.aliases import Alias, Aliases, AliasHistory, AliasMove, NewPlace, Rollback
 from pipeline import comparing, promotability
@@ -21,7 +22,7 @@ from pipeline.promotability import Trust
 from registry import aliases, lookup, pointers
 from registry.aliases import Expected
 
-router = APIRouter(prefix="/models/{model}", tags=["aliases"])
+router = APIRouter(prefix="/models/{model}", tags=["aliases"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 

@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 
 from api.deps import Asking, Principal, Problem, Transaction, require
 from api.errors import documented
+from api.idempotency import IdempotentRoute
 from api.schemas.approvals import Approval, Approvals, NewApproval
 from api.versions import find
 from registry import lookup, promotion
 
-router = APIRouter(prefix="/models/{model}/versions/{version}/approvals", tags=["gates"])
+router = APIRouter(prefix="/models/{model}/versions/{version}/approvals", tags=["gates"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 

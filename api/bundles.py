@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented, invalid
+from api.idempotency import PARAMETER
 from api.landing import Landing
 from api.reception import Arrival, Reception, missing
 from api.schemas.bundles import Compared, Document, Import
@@ -165,11 +166,11 @@ REQUEST_BODY: dict[str, Any] = {
     description=DESCRIPTION,
     response_model=Accepted,
     responses=ANSWERS | documented("forbidden", "quota_exceeded", "untrusted_bundle"),
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [PARAMETER]},
     dependencies=[Depends(afforded), Depends(paced)],
 )
-async def bring_in(request: Request, response: Response, parts: Parts, asking: Uploader) -> Accepted | Response:
-    return await take_in(request, response, parts, asking, partial(BundleReception, parts))
+async def bring_in(request: Request, parts: Parts, asking: Uploader) -> Response:
+    return await take_in(request, parts, asking, partial(BundleReception, parts))
 
 
 class BundleReception(Reception):

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Services, Transaction, require
 from api.errors import documented
+from api.idempotency import IdempotentRoute
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.deployments import (
     Deploy,
@@ -28,7 +29,7 @@ from api.schemas.deployments import (
 from pipeline import launching
 from registry import deployments, lookup
 
-router = APIRouter(tags=["deployments"])
+router = APIRouter(tags=["deployments"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Deployer = Annotated[Principal, Depends(require("models:deploy"))]

@@ -120,8 +120,11 @@ async def services(request: Request) -> Services:  # not `def`: that would wait 
 Parts = Annotated[Services, Depends(services)]
 
 
-def transaction(parts: Parts) -> Iterator[Session]:
+def transaction(request: Request, parts: Parts) -> Iterator[Session]:
     with parts.begin() as session:
+        state = request.state
+        if hasattr(state, "once") and hasattr(state, "user_id"):
+            state.once.recall(session, state.user_id)
         yield session
 
 
@@ -146,7 +149,9 @@ def principal(request: Request, parts: Parts, credentials: Credentials) -> Princ
     if credentials is None:
         raise unauthenticated()
     with parts.reading() as session:
-        return _identified(session, request, parts, credentials.credentials)
+        found = _identified(session, request, parts, credentials.credentials)
+    request.state.user_id = found.user_id
+    return found
 
 
 Asking = Annotated[Principal, Depends(principal)]

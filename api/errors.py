@@ -60,6 +60,10 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "malformed_multipart": (HTTPStatus.BAD_REQUEST, "The body is not multipart/form-data: the boundary is missing."),
     "missing_file": (HTTPStatus.BAD_REQUEST, "The form has no model_file."),
     "empty_file": (HTTPStatus.BAD_REQUEST, "model.onnx is empty."),
+    "invalid_idempotency_key": (
+        HTTPStatus.BAD_REQUEST,
+        "Idempotency-Key must be 1 to 255 visible ASCII characters, such as a UUID.",
+    ),
     "invalid_digest": (HTTPStatus.BAD_REQUEST, "Content-Digest holds no SHA-256 in base64."),
     "digest_mismatch": (HTTPStatus.BAD_REQUEST, "What arrived does not have the SHA-256 that was announced."),
     "unauthenticated": (HTTPStatus.UNAUTHORIZED, "Sign in first: this needs a bearer token."),
@@ -158,6 +162,10 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
         "The version has changed since you read it; read it again.",
     ),
     "stale": (HTTPStatus.PRECONDITION_FAILED, "digits has been changed since you read it; read it again."),
+    "idempotency_in_flight": (
+        HTTPStatus.CONFLICT,
+        "The request with this Idempotency-Key is still being worked at.",
+    ),
     "version_exists": (HTTPStatus.CONFLICT, "digits has a version 1.0.0 already; versions never change."),
     "gate_failed": (
         HTTPStatus.CONFLICT,
@@ -217,6 +225,10 @@ CODES: Mapping[str, tuple[HTTPStatus, str]] = {
     "range_not_satisfiable": (
         HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
         "The file has 87,412 bytes; none of them is in the range.",
+    ),
+    "idempotency_mismatch": (
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "This Idempotency-Key was used for another request; take a new one.",
     ),
     "invalid_field": (HTTPStatus.UNPROCESSABLE_ENTITY, "body.name: Field required"),
     "invalid_alias": (

@@ -12,6 +12,7 @@ from sqlalchemy import Row
 
 from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
+from api.idempotency import IdempotentRoute
 from api.schemas.gates import Gate, Gates, NewGate, Outcome, Promotability, Rule, Rules
 from api.versions import find
 from pipeline import promotability
@@ -19,7 +20,7 @@ from registry import lookup, promotion
 from registry.gates import ALWAYS, facts
 from registry.rules import NAME, RULES
 
-router = APIRouter(tags=["gates"])
+router = APIRouter(tags=["gates"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Deployer = Annotated[Principal, Depends(require("models:deploy"))]

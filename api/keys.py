@@ -12,11 +12,12 @@ from fastapi import APIRouter
 
 from api.deps import Manager, Principal, Problem, Transaction
 from api.errors import documented, invalid
+from api.idempotency import IdempotentRoute
 from api.schemas.people import ChangedKey, Key, Keys, NewKey, ShownKey
 from registry import audit, keys
 from shared import tokens
 
-router = APIRouter(prefix="/keys", tags=["people"])
+router = APIRouter(prefix="/keys", tags=["people"], route_class=IdempotentRoute)
 
 
 @router.post(

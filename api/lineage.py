@@ -12,11 +12,12 @@ from sqlalchemy import Row
 
 from api.deps import Principal, Transaction, require
 from api.errors import documented
+from api.idempotency import IdempotentRoute
 from api.schemas.lineage import Ancestor, DeclaredEdge, Edge, Lineage, NewEdge, Node
 from registry import lineage, lookup, store
 from registry.lineage import Direction, Tree
 
-router = APIRouter(prefix="/models/{model}/versions/{version}/lineage", tags=["lineage"])
+router = APIRouter(prefix="/models/{model}/versions/{version}/lineage", tags=["lineage"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Uploader = Annotated[Principal, Depends(require("models:upload"))]

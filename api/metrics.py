@@ -10,13 +10,14 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api.deps import Principal, Transaction, require
 from api.errors import documented, invalid
+from api.idempotency import IdempotentRoute
 from api.paging import Before, Limit, page_before
 from api.schemas.metrics import Metrics, NewMetrics
 from api.versions import find, metric
 from registry import audit, lookup, metrics
 from registry.metrics import Figure
 
-router = APIRouter(prefix="/models/{model}/versions/{version}/metrics", tags=["versions"])
+router = APIRouter(prefix="/models/{model}/versions/{version}/metrics", tags=["versions"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Uploader = Annotated[Principal, Depends(require("models:upload"))]

@@ -17,6 +17,7 @@ from api import endpoints, etags
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented, invalid
 from api.etags import IfMatch, IfNoneMatch
+from api.idempotency import IdempotentRoute
 from api.names import remembering
 from api.paging import MAX_LIMIT, Cursor, Limit, decode, next_page
 from api.schemas.models import (
@@ -35,7 +36,7 @@ from registry import audit, lookup, models, naming, quotas
 from registry import endpoints as endpoint_rules
 from shared.settings import Settings
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Uploader = Annotated[Principal, Depends(require("models:upload"))]
@@ -68,10 +69,10 @@ _CARD_POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-a
         "invalid_field",
     ),
 )
-def create_model(wish: NewModel, response: Response, asking: Uploader, parts: Parts) -> Model:
+def create_model(wish: NewModel, response: Response, asking: Uploader, session: Transaction, parts: Parts) -> Model:
     """It is yours. A name that looks like another model's is refused; one that is near to one wants `confirm_name`."""
     values = wish.model_dump(exclude={"name", "confirm_name"})
-    with remembering(parts.begin), parts.begin() as session:
+    with remembering(parts.begin):
         quotas.admit_model(session, asking.user_id, parts.settings.plans)
         made = naming.create(
             session, owner_id=asking.user_id, name=wish.name, values=values, confirmed=wish.confirm_name

@@ -108,6 +108,12 @@ class Reception:
             extra=self._format.needs(self._glimpse, declaration.declared),
         )
 
+    def told(self, arrival: Arrival) -> list[bytes]:
+        """All that was said and sent, in an order of its own: what two forms must have in common to be the same."""
+        files = {form.MODEL_FILE: arrival.model, **arrival.side_files}
+        texts = [piece for name in sorted(self.texts) for piece in (name.encode(), self.texts[name])]
+        return [*texts, *(f"{role} {files[role].name} {files[role].sha256}".encode() for role in sorted(files))]
+
     async def take_other(self, name: str, content: bytes) -> None:
         """One of the `others` has come, whole."""
         raise AssertionError(f"nobody takes {name}, {len(content)} bytes")

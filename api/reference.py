@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from api.errors import PROBLEM, ProblemDocument, documented
+from api.idempotency import PARAMETER, PROBLEMS
 
 STATIC = Path(__file__).parent / "static"
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -92,6 +93,8 @@ def _finished(document: dict[str, Any]) -> dict[str, Any]:
         secured = bool(operation.get("security"))
         codes = (*_EVERYWHERE, *(_WITH_JSON if with_json else ()), *(("budget_exhausted",) if secured else ()))
         _add(answers, documented(*codes))
+        if PARAMETER in operation.get("parameters", ()):
+            _add(answers, PROBLEMS)
         for answer in [*answers.values(), operation.get("requestBody", {})]:
             for kind, content in answer.get("content", {}).items():
                 _illustrate(kind, content, schemas)

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from api import versions
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented
+from api.idempotency import IdempotentRoute
 from api.models import tagged
 from api.schemas.models import Model, Removed
 from api.schemas.versions import Version
@@ -20,7 +21,7 @@ from pipeline import purging
 from registry import audit, lookup, models, quotas, removal, store
 from registry.errors import Missing
 
-router = APIRouter(prefix="/models/{model}", tags=["models"])
+router = APIRouter(prefix="/models/{model}", tags=["models"], route_class=IdempotentRoute)
 
 Deleter = Annotated[Principal, Depends(require("models:delete"))]
 _ABOUT_MODEL = ("unauthenticated", "forbidden", "not_granted", "model_not_found")

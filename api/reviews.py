@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented, invalid
+from api.idempotency import IdempotentRoute
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.reviews import (
     Condemnation,
@@ -42,7 +43,7 @@ from registry.waivers import Stop
 from registry.waivers import Waiver as Granted
 from shared.storage import Bucket
 
-router = APIRouter(tags=["reviews"])
+router = APIRouter(tags=["reviews"], route_class=IdempotentRoute)
 
 Reviewing = Annotated[Principal, Depends(require("models:review"))]
 

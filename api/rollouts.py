@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Transaction, require
 from api.errors import documented
+from api.idempotency import IdempotentRoute
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.deployments import Target
 from api.schemas.rollouts import (
@@ -29,7 +30,7 @@ from registry import lookup, rollouts
 from registry.rollouts import Rules, Tally
 from registry.sequential import Counts, interval
 
-router = APIRouter(prefix="/models/{model}/rollouts", tags=["rollouts"])
+router = APIRouter(prefix="/models/{model}/rollouts", tags=["rollouts"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Deployer = Annotated[Principal, Depends(require("models:deploy"))]

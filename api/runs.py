@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from api.deps import Parts, Principal, Problem, Services, Transaction, require
 from api.errors import documented
 from api.etags import IfNoneMatch, matches
+from api.idempotency import IdempotentRoute
 from api.news import MOST_STREAMS, POLL
 from api.paging import Cursor, Limit, decode, next_page
 from api.schemas.runs import RetryFrom, Run, Runs, RunStatus, RunSummary
@@ -31,7 +32,7 @@ from registry.lookup import Viewer
 
 log = structlog.get_logger()
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=IdempotentRoute)
 
 Reader = Annotated[Principal, Depends(require("models:read"))]
 Uploader = Annotated[Principal, Depends(require("models:upload"))]

@@ -25,6 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api import multipart
 from api.deps import Parts, Principal, Problem, Services, require
+from api.idempotency import PARAMETER, Once, Replayed, address, key_of
 from api.landing import Landing
 from api.lingering import lingering
 from api.names import remembering
@@ -41,11 +42,13 @@ from api.upload_reference import (
     Taken,
 )
 from pipeline import comparing, engine, online, planning
+from pipeline import store as runs
 from pipeline import upload as form
 from pipeline.formats import Format
-from pipeline.run import Run
+from pipeline.run import Run, Status
 from registry import lineage, lookup, quotas, store
 from registry.audit import Actor
+from registry.errors import Taken as AlreadyTaken
 from shared.settings import Settings
 
 log = structlog.get_logger()
@@ -107,11 +110,11 @@ def _refuse_length(request: Request, parts: Services, user_id: UUID) -> None:
     description=DESCRIPTION,
     response_model=Accepted,
     responses=ANSWERS,
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [PARAMETER]},
     dependencies=[Depends(afforded), Depends(paced)],
 )
-async def upload(request: Request, response: Response, parts: Parts, asking: Uploader) -> Accepted | Response:
-    return await take_in(request, response, parts, asking, Reception)
+async def upload(request: Request, parts: Parts, asking: Uploader) -> Response:
+    return await take_in(request, parts, asking, Reception)
 
 
 def target(model: str, parts: Parts, asking: Uploader) -> Row[Any]:
@@ -132,27 +135,27 @@ def afforded_by_owner(request: Request, parts: Parts, into: Annotated[Row[Any], 
     description=VERSION_DESCRIPTION,
     response_model=Accepted,
     responses=VERSION_ANSWERS,
-    openapi_extra={"requestBody": VERSION_BODY},
+    openapi_extra={"requestBody": VERSION_BODY, "parameters": [PARAMETER]},
     dependencies=[Depends(afforded_by_owner), Depends(paced)],
 )
 async def upload_version(
-    request: Request, response: Response, parts: Parts, asking: Uploader, into: Annotated[Row[Any], Depends(target)]
-) -> Accepted | Response:
+    request: Request, parts: Parts, asking: Uploader, into: Annotated[Row[Any], Depends(target)]
+) -> Response:
     named = partial(Reception, model=into.name)
-    return await take_in(request, response, parts, asking, named, into)
+    return await take_in(request, parts, asking, named, into)
 
 
 async def take_in(
     request: Request,
-    response: Response,
     parts: Services,
     asking: Principal,
     open_reception: Callable[[Landing, Settings, tuple[Format, ...]], Reception],
     into: Row[Any] | None = None,
-) -> Accepted | Response:
+) -> Response:
     """Take a form in, whatever kind of reception reads it: a version of the model `into`, or of the one that the form names."""
     began = time.perf_counter()
     length = _admitted_length(request, parts.settings)
+    key = key_of(request)
     try:
         boundary = multipart.boundary_of(request.headers.get("content-type", ""))
         async with Landing(parts.staging, longest=min(length, parts.settings.max_upload_size)) as landing:
@@ -164,17 +167,18 @@ async def take_in(
             except TimeoutError as error:
                 detail = f"The upload took longer than {parts.settings.upload_timeout} s."
                 raise Problem(HTTPStatus.REQUEST_TIMEOUT, "upload_timeout", detail) from error
-            row, run = await landing.run(lambda: _record(parts, asking, landing, arrival, reception.recorded, into))
+            once = None if key is None else Once(key, [*address(request), *reception.told(arrival)])
+            answer = await landing.run(lambda: _record(parts, asking, landing, arrival, reception.recorded, into, once))
+    except Replayed as replayed:
+        return replayed.response
     except multipart.MalformedError as error:
         raise Problem(HTTPStatus.BAD_REQUEST, "malformed_multipart", str(error)) from error
     except ClientDisconnect:
         log.info("upload.broken_off", user_id=str(asking.user_id))
         return Response(status_code=HTTPStatus.BAD_REQUEST.value)  # nobody is there to read it
     seconds = time.perf_counter() - began
-    log.info("upload.accepted", run_id=str(run.id), version_id=str(row.id), size=row.size, seconds=round(seconds, 3))
-    response.headers["Location"] = f"{BASE}/runs/{run.id}"
-    response.headers["Retry-After"] = "1"
-    return _accepted(arrival, row, run)
+    log.info("upload.answered", location=answer.headers["Location"], size=arrival.model.size, seconds=round(seconds, 3))
+    return answer
 
 
 def _admitted_length(request: Request, settings: Settings) -> int:
@@ -256,8 +260,28 @@ def _record(
     arrival: Arrival,
     also: Callable[[Session, Row[Any], Actor], None],
     into: Row[Any] | None,
-) -> tuple[Row[Any], Run]:
-    """Version, run and first doorbell in one transaction, and what `also` adds to it."""
+    once: Once | None,
+) -> Response:
+    """The answer to an upload that has arrived: as another version, or as one that is there already."""
+    try:
+        return _taken_in(parts, asking, landing, arrival, also, into, once)
+    except AlreadyTaken as error:
+        if error.code != "version_exists":
+            raise
+        # Whoever was quicker may have sent the very same: now it can be seen.
+        return _taken_in(parts, asking, landing, arrival, also, into, once)
+
+
+def _taken_in(
+    parts: Services,
+    asking: Principal,
+    landing: Landing,
+    arrival: Arrival,
+    also: Callable[[Session, Row[Any], Actor], None],
+    into: Row[Any] | None,
+    once: Once | None,
+) -> Response:
+    """Version, run, first doorbell and the answer's copy in one transaction, and what `also` adds to it."""
     said, model = arrival.declaration, arrival.model
     servable = arrival.format.why_unservable(said.declared) is None
     intake = store.Intake(
@@ -282,6 +306,13 @@ def _record(
         confirm_name=said.confirm_name,
     )
     with remembering(parts.begin), parts.begin() as session:
+        if once is not None:
+            once.recall(session, asking.user_id)
+        if (same := store.find_same(session, intake)) is not None:
+            newest = runs.newest(session, asking.viewer, [same.id]).get(same.id)
+            run = None if newest is None else runs.load(session, newest)
+            if run is not None and run.status not in (Status.FAILED, Status.CANCELLED):
+                return _answer(arrival, same, run, already_there=True)
         without = planning.unwanted(
             parts.stages,
             policy=parts.settings.tensorrt,
@@ -301,15 +332,22 @@ def _record(
         run = engine.submit(session, version_id=row.id, owner_id=asking.user_id, plan=plan)
         lineage.declare_uploaded(session, asking.viewer, asking.actor, row.id, said.declared)
         also(session, row, asking.actor)
+        answer = _answer(arrival, row, run)
+        if once is not None:
+            once.keep(answer)
         landing.keep()
-    return row, run
+    return answer
 
 
-def _accepted(arrival: Arrival, row: Row[Any], run: Run) -> Accepted:
+def _answer(arrival: Arrival, row: Row[Any], run: Run, *, already_there: bool = False) -> Response:
     model_id: UUID = row.model_id
     here = f"{BASE}/runs/{run.id}"
-    return Accepted(
-        message=f"{arrival.declaration.name} {row.version} has arrived; follow its run.",
+    named = f"{arrival.declaration.name} {row.version}"
+    accepted = Accepted(
+        message=f"{named} is there already, with the same bytes; its run is {run.status}."
+        if already_there
+        else f"{named} has arrived; follow its run.",
+        already_there=already_there,
         data=Taken(
             model_id=model_id,
             name=arrival.declaration.name,
@@ -330,3 +368,6 @@ def _accepted(arrival: Arrival, row: Row[Any], run: Run) -> Accepted:
         ),
         run=Followed(id=run.id, status=run.status, links={"self": here, "events": f"{here}/events"}),
     )
+    status = HTTPStatus.OK if already_there else HTTPStatus.ACCEPTED
+    headers = {"Location": here, "Retry-After": "1"}
+    return Response(accepted.model_dump_json(), status, headers, media_type="application/json")

@@ -17,6 +17,7 @@ _RUN = "0d9d7e3c-6a0f-4b61-8d43-6a1cf1e0f7a2"
 _EXAMPLE: dict[str, Any] = {
     "success": True,
     "message": "digits 1.0.0 has arrived; follow its run.",
+    "already_there": False,
     "data": {
         "model_id": "8f14e45f-ceea-467f-a0e6-3b7d9b1c2a55",
         "name": "digits",
@@ -63,6 +64,9 @@ class Accepted(BaseModel):
 
     success: Literal[True] = True
     message: str
+    already_there: bool = Field(
+        default=False, description="whether the version was there already, with the same bytes; nothing was taken in"
+    )
     data: Taken
     run: Followed
 
@@ -160,6 +164,7 @@ _REFUSALS = (
 )
 
 ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The version is there already, with the same bytes: nothing was stored.", "model": Accepted},
     202: {
         "description": "Taken in; a run has begun.",
         "headers": {

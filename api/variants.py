@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.deps import Parts, Principal, Problem, Transaction, require
 from api.errors import documented, invalid
+from api.idempotency import IdempotentRoute
 from api.runs import whole
 from api.schemas.runs import Run
 from api.schemas.versions import NewVariants, Pin, Version
@@ -21,7 +22,7 @@ from pipeline.run import Purpose, Step
 from registry import audit, lookup, quotas, store
 from registry.audit import Actor
 
-router = APIRouter(prefix="/models/{model}/versions/{version}", tags=["versions"])
+router = APIRouter(prefix="/models/{model}/versions/{version}", tags=["versions"], route_class=IdempotentRoute)
 
 Uploader = Annotated[Principal, Depends(require("models:upload"))]
 Device = Annotated[str, Path(pattern=r"^(cpu|sm[0-9]{2,3})$", description="`cpu`, or a GPU's architecture: `sm90`")]

@@ -118,6 +118,26 @@ def add_version(session: Session, intake: Intake) -> Row[Any]:
     return row
 
 
+def find_same(session: Session, intake: Intake) -> Row[Any] | None:
+    """The version that has the number which is wanted, and the very bytes that came for it, where there is one."""
+    if intake.version is None:
+        return None
+    of = models.c.id == intake.model_id
+    if intake.model_id is None:
+        of = and_(models.c.owner_id == intake.owner_id, models.c.name == intake.model)
+    row = session.execute(
+        select(versions)
+        .join(models, models.c.id == versions.c.model_id)
+        .where(of, models.c.deleted_at.is_(None), versions.c.deleted_at.is_(None))
+        .where(versions.c.version == normalise(intake.version), versions.c.sha256 == intake.sha256)
+    ).one_or_none()
+    return row if row is not None and _digests(row.side_files) == _digests(intake.side_files) else None
+
+
+def _digests(side_files: Mapping[str, Any]) -> dict[str, str]:
+    return {role: file["sha256"] for role, file in side_files.items()}
+
+
 def publish(session: Session, version_id: UUID, published: Iterable[Artifact], *, servable: bool = True) -> None:
     """Make a version and its artifacts visible. Doing it twice is doing it once.
 

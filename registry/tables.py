@@ -16,6 +16,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     SmallInteger,
     Table,
     Text,
@@ -478,6 +479,18 @@ audit_checkpoints = Table(
     Column("key_id", Text, nullable=False),
     Column("signature", Text, nullable=False, comment="base64"),
     Column("at", Moment, nullable=False, server_default=func.clock_timestamp()),
+)
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("name", Text, primary_key=True, comment="hex SHA-256 of the user's id and the client's key"),
+    Column("user_id", ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("fingerprint", Text, nullable=False, comment="hex SHA-256 of the request"),
+    Column("status", SmallInteger, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    _created(),
+    Index("ix_answers_created_at", "created_at"),
 )
 
 log_records = Table(

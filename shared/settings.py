@@ -94,6 +94,9 @@ class Settings(DatabaseSettings):
     upload_timeout: int = Field(default=3600, description="the longest one upload request may last")
     upload_min_rate: int = Field(default=8192, ge=0, description="bytes a second below which an upload is given up")
     upload_expiry: int = Field(default=7200, description="age at which staged bytes without a run are swept")
+    idempotency_lifetime: int = Field(
+        default=86400, gt=0, description="how long the answer to a request with an Idempotency-Key is kept for the next"
+    )
     delete_retention: int = Field(
         default=30 * 86400, ge=0, description="how long a deleted model or version can be restored"
     )

@@ -26,7 +26,7 @@ from pipeline import engine, garbage, online, purging, store
 from pipeline.promotability import Trust
 from pipeline.stage import discover
 from pipeline.staging import sweep_staging, sweep_transfers
-from registry import audit, people
+from registry import answers, audit, people
 from registry import logs as kept_logs
 from registry import store as registry
 from shared import observe
@@ -244,6 +244,7 @@ class Relay:
         with self._begin() as session:
             kept_logs.forget(session, timedelta(seconds=self._settings.log_retention))
             people.forget_tokens(session)
+            answers.forget(session, timedelta(seconds=self._settings.idempotency_lifetime))
         if self._settings.audit_checkpoint_interval:
             every = timedelta(seconds=self._settings.audit_checkpoint_interval)
             with self._begin() as session:

@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
             if status == 0:
                 self._hang_up()
             else:
-                if path.startswith("/v2/"):
+                if not self.headers.get("Content-Type", "").startswith("multipart/"):
                     self.rfile.read(int(self.headers.get("Content-Length") or 0))  # the connection goes on
                 self._problem(status, "planned", "A planned failure.", headers=headers)
             return

@@ -136,11 +136,21 @@ def test_a_server_that_answers_and_neither_reads_nor_hangs_up_does_not_hold_us(t
     assert time.monotonic() - begun < 5
 
 
-def test_an_upload_is_not_sent_again(server: Harbour, client: Client, model_file: Path) -> None:
+def test_an_upload_whose_answer_was_lost_is_sent_again_under_its_key(
+    server: Harbour, client: Client, model_file: Path
+) -> None:
     server.fail["POST /api/v1/models/upload"] = [(0, {})]
+    client.push(model_file, "digits")
+    keys = [headers.get("idempotency-key") for method, _, headers in server.seen if method == "POST"]
+    assert len(keys) == 2
+    assert len(set(keys)) == 1
+    assert keys[0]
+
+
+def test_after_every_try_the_user_hears_where_to_look(server: Harbour, client: Client, model_file: Path) -> None:
+    server.fail["POST /api/v1/models/upload"] = [(0, {})] * 9
     with pytest.raises(Unreachable) as caught:
         client.push(model_file, "digits")
-    assert server.paths("POST") == ["/api/v1/models/upload"]
     assert "slipway runs" in (caught.value.hint or "")
 
 

@@ -298,16 +298,33 @@ def test_versions_follow_each_other_and_never_change(join: Join, staging: Bucket
     second = post(ada, form(NAME, text("bump", "major"), MODEL)).json()["data"]
     assert (first["version"], second["version"], second["ordinal"]) == ("1.0.0", "2.0.0", 2)
     kept = left_in(staging)
-    problem(post(ada, form(NAME, text("version", "2"), MODEL)), 409, "version_exists")
+    other = file("model_file", "m.onnx", onnx(padding=7))
+    problem(post(ada, form(NAME, text("version", "2"), other)), 409, "version_exists")
+    side = file("config_file", "c.yaml", b"a: 1")
+    problem(post(ada, form(NAME, text("version", "2"), MODEL, side)), 409, "version_exists")
     assert left_in(staging) == kept
 
 
-def test_of_two_uploads_of_one_version_at_once_one_wins(join: Join, begin: Begin, staging: Bucket) -> None:
+def test_what_is_there_already_is_said_and_not_stored_again(join: Join, begin: Begin, staging: Bucket) -> None:
+    ada = join()
+    first = post(ada, form(NAME, text("version", "2"), MODEL)).json()
+    kept = left_in(staging)
+    again = post(ada, form(NAME, text("version", "v2.0"), MODEL))
+    assert (again.status_code, again.json()["already_there"], first["already_there"]) == (200, True, False)
+    assert again.json()["run"]["id"] == first["run"]["id"]
+    assert again.json()["data"] == first["data"]
+    assert (versions_of(begin, ada.id), left_in(staging)) == (1, kept)
+
+    ada.client.post(f"{first['run']['links']['self']}/cancel")
+    problem(post(ada, form(NAME, text("version", "2"), MODEL)), 409, "version_exists")
+
+
+def test_of_two_uploads_of_one_version_at_once_one_is_taken_in(join: Join, begin: Begin, staging: Bucket) -> None:
     ada = join()
     body = form(NAME, text("version", "1.0.0"), file("model_file", "m.onnx", onnx(padding=9 * MIB)))
     with ThreadPoolExecutor(2) as pool:
         statuses = sorted(answer.status_code for answer in pool.map(lambda _: post(ada, body), range(2)))
-    assert statuses == [202, 409]
+    assert statuses == [200, 202], "the other one hears that it is there"
     assert versions_of(begin, ada.id) == 1
     assert len(left_in(staging)) == 1
 

@@ -1,7 +1,7 @@
 """One HTTP exchange with the server, and the only place that tries one again. Knows problems, not runs or models.
 
-Tried again are requests that change nothing (GET, HEAD) or whose second time changes nothing (DELETE), when the
-connection broke, the server said 502, 503 or 504, or it said 429; where it asks for a pause, if that is short.
+Tried again are requests that change nothing (GET, HEAD), whose second time changes nothing (DELETE), or that the server
+does once for their `Idempotency-Key` (POST), when the connection broke, the server said 502, 503 or 504, or it said 429; where it asks for a pause, if that is short.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from itertools import islice
 from typing import Any, Literal
+from uuid import uuid4
 
 import httpx2
 
 from slipway.errors import InvalidRequest, RateLimited, SlipwayError, Unreachable, kind_of
 
 SAFE_TWICE = frozenset({"GET", "HEAD", "DELETE"})
+IDEMPOTENCY_KEY = "Idempotency-Key"
 PASSING = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT})
 CONNECT_SECONDS = 10.0
 PAGE = 100
@@ -92,7 +94,10 @@ class Wire:
         return self.persist(lambda: self._exchange("GET", path))
 
     def send(self, method: str, path: str, **parts: Any) -> httpx2.Response:
-        """Send one request, again where that is safe and may help."""
+        """Send one request, again where that is safe and may help. A POST is, by its key: the server does it once."""
+        if method == "POST":
+            headers = {**(parts.pop("headers", None) or {}), IDEMPOTENCY_KEY: str(uuid4())}
+            return self.persist(lambda: self.once(method, path, headers=headers, **parts))
         if method not in SAFE_TWICE:
             return self.once(method, path, **parts)
         return self.persist(lambda: self.once(method, path, **parts))
@@ -165,6 +170,8 @@ def again_after(error: SlipwayError, tries: int, retry: Retry) -> float | None:
     """Return how long to wait before the same request may work, or None where it will not."""
     if error.code == "budget_exhausted":
         return None  # a key's calls do not grow again
+    if error.code == "idempotency_in_flight":
+        return error.retry_after
     passing = isinstance(error, Unreachable) and (error.status is None or error.status in PASSING)
     if not isinstance(error, RateLimited) and (not passing or error.code in {"not_slipway", "bad_url"}):
         return None

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpcore2  # httpx2's own transport layer; its WriteError is how a request body is broken off without a failure
 import httpx2
 
 from slipway.errors import InvalidRequest, SlipwayError
-from slipway.transport import Wire, checked, unreachable
+from slipway.transport import IDEMPOTENCY_KEY, Wire, checked, unreachable
 
 WIRE_CHUNK = 1 << 16
 FINISHING_SECONDS = 600.0
@@ -130,11 +131,17 @@ def _readable_size(path: Path) -> int:
 
 
 def send(wire: Wire, path: str, body: Form, listen: Listener = ignore) -> httpx2.Response:
-    """Send an upload once (it is not safe to repeat) and return the server's answer, be it early.
+    """Send an upload, once more where that may help, and return the server's answer, be it early.
 
-    Progress counts the bytes handed to the network; `finishing` begins when all are, and the server has the word.
+    Its key has the server take it in once, even where an answer was lost. Progress counts the bytes handed to the network; `finishing` begins when all are, and the server has the word.
     """
-    headers = wire.headers() | {"Content-Type": body.content_type, "Content-Length": str(body.length)}
+    key = str(uuid4())
+    return wire.persist(lambda: _send(wire, path, body, listen, key))
+
+
+def _send(wire: Wire, path: str, body: Form, listen: Listener, key: str) -> httpx2.Response:
+    about = {"Content-Type": body.content_type, "Content-Length": str(body.length), IDEMPOTENCY_KEY: key}
+    headers = wire.headers() | about
     line = _Line(write_seconds=wire.timeout)
     timeout = httpx2.Timeout(wire.timeout, read=max(wire.timeout, FINISHING_SECONDS))
     total = body.length
