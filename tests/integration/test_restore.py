@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,14 +21,15 @@ import redis
 from sqlalchemy.engine import make_url
 
 from pipeline import store
+from pipeline.errors import NotFound
 from pipeline.run import Run, Status
 from registry import blobs
 from registry import store as registry
 from shared.db import Begin, connect, transactions
 from shared.settings import Settings
 from shared.storage import Bucket, Storage
-from tests.conftest import ROOT
 from tests.integration.test_workers import STAGES, Crew, events, wait_for
+from workers import admin
 
 ROOMS = ("staging", "registry", "quarantine")
 CONTENT = b"abc"
@@ -40,6 +40,7 @@ class Site:
     """One database with its buckets, and the environment that names both."""
 
     environment: dict[str, str]
+    settings: Settings
     begin: Begin
     buckets: dict[str, Bucket]
 
@@ -51,22 +52,19 @@ class Site:
         with self.begin() as session:
             return registry.upload(session, store.version_of(session, run_id))
 
-    def admin(self, *words: str, code: int = 0) -> dict[str, Any]:
-        done = subprocess.run(
-            [sys.executable, "-m", "workers.admin", *words, "--json"],
-            env=self.environment | {"PYTHONPATH": os.fspath(ROOT)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
+    def check(self, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+        """What `slipway-admin restore check` says; it exits with 1, because something is gone."""
+        settings = self.settings.model_copy(update={"s3_bucket_prefix": self.environment["S3_BUCKET_PREFIX"]})
+        assert admin.carry_out(admin.parse(["restore", "check", "--json", *words]), self.begin, settings) == 1
+        told: dict[str, Any] = json.loads(capsys.readouterr().out)
         return told
 
 
 @pytest.fixture
 def site(environment: dict[str, str], begin: Begin, storage: Storage, settings: Settings) -> Site:
-    return Site(environment=environment, begin=begin, buckets=_buckets(storage, settings.s3_bucket_prefix))
+    return Site(
+        environment=environment, settings=settings, begin=begin, buckets=_buckets(storage, settings.s3_bucket_prefix)
+    )
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def crew(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[[Site
 
     def crew(site: Site) -> Crew:
         crew = Crew(site.environment, tmp_path)
-        crew.start("relay", "one")
+        crew.start("relay", "one", DOWNLOAD_LIFETIME="0")
         started.append(crew)
         return crew
 
@@ -99,7 +97,7 @@ def _tool(name: str) -> str:
 
 
 @contextmanager
-def restored(dump: Path, storage: Storage, broker: str) -> Iterator[Site]:
+def restored(dump: Path, storage: Storage, settings: Settings) -> Iterator[Site]:
     """The dump in a new database, beside empty buckets under a new prefix and an empty broker."""
     name = f"restored_{uuid4().hex[:12]}"
     url = make_url(os.environ["DATABASE_URL"]).set(database=name).render_as_string(hide_password=False)
@@ -107,7 +105,7 @@ def restored(dump: Path, storage: Storage, broker: str) -> Iterator[Site]:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
     command = [_tool("pg_restore"), "--no-owner", "--exit-on-error", "--dbname", url, str(dump)]
     subprocess.run(command, check=True, capture_output=True)
-    with redis.Redis.from_url(broker) as client:
+    with redis.Redis.from_url(settings.redis_url.get_secret_value()) as client:
         client.flushdb()
     prefix = name.replace("_", "-")
     buckets = _buckets(storage, prefix)
@@ -115,7 +113,7 @@ def restored(dump: Path, storage: Storage, broker: str) -> Iterator[Site]:
         bucket.ensure()
     engine = connect(f"postgresql+psycopg://{url.split('://', 1)[1]}")
     environment = {**os.environ, "DATABASE_URL": url, "S3_BUCKET_PREFIX": prefix}
-    yield Site(environment=environment, begin=transactions(engine), buckets=buckets)
+    yield Site(environment=environment, settings=settings, begin=transactions(engine), buckets=buckets)
     engine.dispose()
 
 
@@ -126,6 +124,7 @@ def test_a_backup_taken_while_runs_go_on_comes_back_whole_and_every_run_ends(
     submit: Callable[..., UUID],
     crew: Callable[[Site], Crew],
     tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def pushed(*stages: str, seconds: float = 0.0) -> UUID:
         key = f"{uuid4()}/model/model.onnx"
@@ -156,21 +155,21 @@ def test_a_backup_taken_while_runs_go_on_comes_back_whole_and_every_run_ends(
     lost = site.version(loses)
     lost_keys = [key for key in (lost.staging_key, lost.original_key) if key]
 
-    with restored(dump, storage, settings.redis_url.get_secret_value()) as again:
+    with restored(dump, storage, settings) as again:
         assert again.run(moves_on).step.stage == "slow", "the dump is of the moment before"
         for room in ROOMS:
             for stored in site.buckets[room].list():
                 if stored.key not in lost_keys and not stored.key.startswith(f"{lost.id}/"):
                     again.buckets[room].copy(site.buckets[room], stored.key, stored.key)
 
-        first = again.admin("restore", "check", code=1)
+        first = again.check(capsys)
         assert [fault["key"] for fault in first["faults"]] == [lost.staging_key]
         assert (first["faults"][0]["what"], first["repaired"]) == ("missing", False)
         assert str(again.version(moves_on).id) in first["found"]
         assert {"run_id": str(moves_on), "stage": "quick"} in first["repeated"]
         assert again.version(moves_on).original_key is None, "a look changes nothing"
-        again.admin("restore", "check", "--digests", "--repair", code=1)
-        assert again.admin("restore", "check", code=1)["found"] == []
+        again.check(capsys, "--digests", "--repair")
+        assert again.check(capsys)["found"] == []
 
         crew(again)
         for run_id in (moves_on, waits):
@@ -185,9 +184,9 @@ def test_a_backup_taken_while_runs_go_on_comes_back_whole_and_every_run_ends(
 
         version = again.version(published)
         again.buckets["quarantine"].put(version.original_key, b"cba")  # as long as it was
-        told = again.admin("restore", "check", "--digests", code=1)
+        told = again.check(capsys, "--digests")
         assert {(fault["key"], fault["what"]) for fault in told["faults"]} >= {(version.original_key, "altered")}
-        with pytest.raises(Exception, match="There is no run"):
+        with pytest.raises(NotFound):
             again.run(too_late)
 
 
