@@ -30,6 +30,12 @@ def staging_key(upload_id: UUID, role: str, filename: str) -> str:
     return f"{upload_id}/{role}/{key_name(filename)}"
 
 
+def resting_key(version_id: UUID, key: str) -> str:
+    """Where a staged file of a version comes to rest in quarantine storage."""
+    _, _, rest = key.partition("/")
+    return f"{version_id}/{rest}"
+
+
 def sweep_staging(
     staging: Bucket, known: Callable[[Sequence[str]], set[str]], older_than: timedelta
 ) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""`slipway-admin rescan|audit|user|gc|storage`: what an operator does by hand, with the settings of every other process."""
+"""`slipway-admin rescan|audit|user|gc|storage|restore`: what an operator does by hand, with the settings of every other process."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def carry_out(wish: argparse.Namespace, begin: Begin, settings: Settings) -> int
             return _checkpoint(begin, settings)
         case "audit", _:
             return _verify(begin, settings)
-        case (("gc" | "storage"), _):
+        case (("gc" | "storage" | "restore"), _):
             return housekeeping.run(wish, begin, settings)
         case _, "add":
             return _add_user(begin, wish)

@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Row
 
 from pipeline import store
+from pipeline.staging import resting_key
 from registry import store as registry
 from shared.db import Begin
 from shared.errors import DependencyUnavailable
@@ -45,10 +46,9 @@ def retire(begin: Begin, run_id: UUID, staging: Bucket, quarantine: Bucket) -> b
 
 def _keep(version: Row[Any], staging: Bucket, quarantine: Bucket) -> tuple[str, dict[str, Any]] | None:
     """Copy the original and its side files: where they are now, or None where the original is gone."""
-    upload, _, _ = version.staging_key.partition("/")
 
     def copied(key: str) -> str:
-        target = f"{version.id}/{key.removeprefix(upload + '/')}"
+        target = resting_key(version.id, key)
         if quarantine.size(target) is None:
             quarantine.copy(staging, key, target)
         return target

@@ -1,14 +1,15 @@
-"""`slipway-admin gc` and `slipway-admin storage check`: what lies in storage, who needs it, and whether it is encrypted."""
+"""`slipway-admin gc|storage check|restore check`: what lies in storage, who needs it, whether it is encrypted, what a restore has lost."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Literal, get_args
 
-from pipeline import garbage, purging
+from pipeline import garbage, purging, restoring
 from shared.db import Begin
 from shared.errors import DependencyUnavailable, ObjectMissing
 from shared.settings import Settings
@@ -27,6 +28,11 @@ def add_commands(commands: Any) -> None:
     checking = storing.add_parser("check", help="list objects that are not encrypted as S3_ENCRYPTION says")
     checking.add_argument("--encrypt", action="store_true", help="write them again, encrypted")
     checking.add_argument("--json", action="store_true", help="one JSON document")
+    restored = commands.add_parser("restore", help="after a restore").add_subparsers(dest="what", required=True)
+    looking = restored.add_parser("check", help="list objects that rows name and storage does not hold")
+    looking.add_argument("--digests", action="store_true", help="read every object and compare its SHA-256")
+    looking.add_argument("--repair", action="store_true", help="have runs go on from where their bytes allow it")
+    looking.add_argument("--json", action="store_true", help="one JSON document")
 
 
 def run(wish: argparse.Namespace, begin: Begin, settings: Settings) -> int:
@@ -34,6 +40,8 @@ def run(wish: argparse.Namespace, begin: Begin, settings: Settings) -> int:
     buckets = {room: storage.bucket(settings.bucket(room)) for room in ROOMS}
     if wish.command == "gc":
         return _collect(wish, begin, settings, buckets)
+    if wish.command == "restore":
+        return _restored(wish, begin, buckets)
     if settings.s3_encryption == "none" and not settings.storage_key.get_secret_value():
         sys.stderr.write("S3_ENCRYPTION is none: there is nothing that an object should be encrypted by.\n")
         return 2
@@ -95,3 +103,22 @@ def _check(wish: argparse.Namespace, buckets: list[Bucket]) -> int:
         state = "were" if wish.encrypt else "are"
         sys.stdout.write(f"{len(plain):,} of {looked:,} objects {state} not encrypted as S3_ENCRYPTION says.\n")
     return 1 if failed or (plain and not wish.encrypt) else 0
+
+
+def _restored(wish: argparse.Namespace, begin: Begin, buckets: dict[Any, Bucket]) -> int:
+    """0 where every object is there, else 1."""
+    checked = restoring.check(begin, **buckets, digests=wish.digests, repair=wish.repair)
+    if wish.json:
+        sys.stdout.write(json.dumps(asdict(checked) | {"repaired": wish.repair}, default=str) + "\n")
+        return 1 if checked.faults else 0
+    for fault in checked.faults:
+        sys.stdout.write(f"{fault.what}: {fault.bucket}/{fault.key} of {fault.version}\n")
+    verb = "goes on" if wish.repair else "would go on"
+    for run in checked.repeated:
+        sys.stdout.write(f"Run {run.run_id} {verb} from {run.stage}: what that step had made is gone.\n")
+    where = "are taken from quarantine" if wish.repair else "would be taken from quarantine"
+    sys.stdout.write(
+        f"{len(checked.faults):,} of {checked.objects:,} objects are missing or altered; {len(checked.found)} originals "
+        f"{where}, {len(checked.repeated)} runs repeat steps.\n"
+    )
+    return 1 if checked.faults else 0
