@@ -117,6 +117,7 @@ def restored(dump: Path, storage: Storage, settings: Settings) -> Iterator[Site]
     engine.dispose()
 
 
+@pytest.mark.slow
 def test_a_backup_taken_while_runs_go_on_comes_back_whole_and_every_run_ends(
     site: Site,
     storage: Storage,
